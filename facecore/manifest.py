@@ -1,0 +1,81 @@
+"""The manifest: one row a face, as Parquet with its provenance in the footer."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from facecore.errors import DataError
+from facecore.provenance import FOOTER_KEY, Provenance, written_whole
+
+COLUMNS = ("face_id", "identity", "source")
+
+
+def manifest_table(columns: Mapping[str, Sequence[str]]) -> pa.Table:
+    """A table of string columns, sorted by identity, then face_id, so that every listing order gives the same bytes."""
+    table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+    return sort_faces(table)
+
+
+def sort_faces(table: pa.Table) -> pa.Table:
+    """The rows sorted by identity, then face_id, compared as UTF-8 bytes."""
+    return table.sort_by([("identity", "ascending"), ("face_id", "ascending")])
+
+
+def check_manifest(table: pa.Table, where: Path) -> None:
+    """Raise DataError unless the three columns are there as strings without nulls, and face_id is unique."""
+    for name in COLUMNS:
+        if name not in table.column_names:
+            raise DataError(
+                f"{where} has no column {name}; a manifest has the string columns {', '.join(COLUMNS)}"
+            )
+        column = table[name]
+        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+            raise DataError(f"{where}: column {name} is {column.type}, not string; cast it and write the file again")
+        if column.null_count:
+            raise DataError(f"{where}: column {name} has {column.null_count:,} nulls; every face needs one")
+    repeated = len(table) - pc.count_distinct(table["face_id"]).as_py()
+    if repeated:
+        raise DataError(f"{where}: {repeated:,} face_id occur more than once; each face needs its own")
+
+
+def read_manifest(path: Path) -> tuple[pa.Table, Provenance | None]:
+    """The rows of a manifest, checked, and what made it (None if facecore did not).
+
+    Raises DataError if the file is missing, not Parquet, or not a manifest.
+    """
+    if not path.is_file():
+        raise DataError(f"no manifest at {path}; facecore nms writes one")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} is not a Parquet file ({_first_line(error)}); facecore nms writes one") from error
+    check_manifest(table, path)
+    return table.replace_schema_metadata(), provenance_of(path)
+
+
+def provenance_of(path: Path) -> Provenance | None:
+    """What made a Parquet file, from its footer; None if facecore did not."""
+    footer = pq.read_metadata(path).metadata or {}
+    try:
+        return Provenance.from_json(footer[FOOTER_KEY])
+    except (KeyError, ValueError):
+        return None
+
+
+def with_provenance(schema: pa.Schema, provenance: Provenance) -> pa.Schema:
+    """The schema with the provenance as its only metadata."""
+    return schema.with_metadata({FOOTER_KEY: provenance.to_json().encode()})
+
+
+def write_manifest(table: pa.Table, path: Path, provenance: Provenance) -> None:
+    """Write a checked table as zstd Parquet, whole or not at all."""
+    check_manifest(table, path)
+    with written_whole(path) as part:
+        pq.write_table(table.cast(with_provenance(table.schema, provenance)), part, compression="zstd")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,86 @@
+"""What made a file, and writing whole or not at all."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from facecore.errors import DataError
+
+FOOTER_KEY = b"facecore"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """The stage that made a file, its options, the sha256 of its inputs, and what it counted.
+
+    Nothing of the clock or the host goes in: equal inputs must give equal bytes.
+    """
+
+    stage: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no white space."""
+        return canonical_json(
+            {"stage": self.stage, "options": self.options, "inputs": self.inputs, "facts": self.facts}
+        )
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Provenance":
+        """The reverse of `to_json`; raises ValueError on anything else."""
+        data = json.loads(text)
+        if not isinstance(data, dict) or set(data) != {"stage", "options", "inputs", "facts"}:
+            raise ValueError("not a facecore provenance record")
+        return cls(data["stage"], data["options"], data["inputs"], data["facts"])
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with one spelling for one value: sorted keys, no white space, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def sha256_of(text: str) -> str:
+    """The sha256 of a text's UTF-8 bytes, in hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_of_file(path: Path) -> str:
+    """The sha256 of a file's bytes, in hex, read in blocks."""
+    digest = hashlib.sha256()  # hashlib.file_digest needs Python 3.11
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yield a temporary path that becomes `path` when the block ends well, and is removed when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text_whole(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with written_whole(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def refuse_to_overwrite(*paths: Path, overwrite: bool) -> None:
+    """Raise DataError if any of the paths exists, unless the user asked to overwrite."""
+    if not overwrite:
+        for path in paths:
+            if path.exists():
+                raise DataError(f"{path} exists; choose another --out, or add --overwrite to replace it")

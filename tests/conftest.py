@@ -1,0 +1,15 @@
+"""What the tests share: the folder of real faces, where there is one."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real faces and the real network; the test is skipped where it is absent."""
+    path = Path(os.environ.get("FACECORE_DATA", Path(__file__).parents[2] / "shared" / "data")).resolve()
+    if not path.is_dir():
+        pytest.skip(f"no real faces at {path}; FACECORE_DATA names their folder")
+    return path
