@@ -8,10 +8,10 @@
 clip-retrieval, autofaiss and embedding-reader read this layout as `parquet_npy`.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from facecore.errors import DataError
 from facecore.manifest import COLUMNS, with_provenance
-from facecore.provenance import Provenance, canonical_json, sha256_of_file, write_text_whole, written_whole
+from facecore.provenance import Provenance, canonical_json, sha256_of, sha256_of_file, write_text_whole, written_whole
 
 Vectors = npt.NDArray[np.float32]
 
@@ -70,6 +70,7 @@ def write_meta(store: Path, facts: Mapping[str, Any], *, dimension: int, shards:
     """Write meta.json, which completes the store: the facts given, and the counts and hashes of its shards."""
     table = [_shard_entry(store, number) for number in range(shards)]
     counts = {
+        "content": _content(store, shards),
         "dimension": dimension,
         "rows": sum(entry["rows"] for entry in table),
         "identities": sum(entry["identities"] for entry in table),
@@ -85,6 +86,16 @@ def _shard_entry(store: Path, number: int) -> dict[str, Any]:
         "img_emb": sha256_of_file(vectors_path(store, number)),
         "metadata": sha256_of_file(metadata_path(store, number)),
     }
+
+
+def _content(store: Path, shards: int) -> str:
+    """The sha256 of all vectors and face_ids in order: the same however the faces were cut into shards."""
+    vectors, names = hashlib.sha256(), hashlib.sha256()
+    for number in range(shards):
+        vectors.update(np.load(vectors_path(store, number)).data)
+        for face_id in pq.read_table(metadata_path(store, number), columns=["face_id"])["face_id"].to_pylist():
+            names.update(face_id.encode() + b"\n")
+    return sha256_of(vectors.hexdigest() + names.hexdigest())
 
 
 @dataclass(frozen=True)
@@ -106,10 +117,10 @@ class Embeddings:
             meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
             store = cls(path, meta)
             rows = [int(entry["rows"]) for entry in meta["shards"]]
-            complete = sum(rows) == meta["rows"] and meta["dimension"] > 0 and meta["identities"] >= 0
+            complete = sum(rows) == meta["rows"] and meta["dimension"] > 0 and {"content", "identities"} <= meta.keys()
         except FileNotFoundError:
             raise DataError(
-                f"{path} has no meta.json, so it is not a complete store; run facecore embed again, it goes on where it was"
+                f"{path} has no meta.json: it is no store, or not a whole one; run facecore embed again, it goes on"
             ) from None
         except (ValueError, KeyError, TypeError):
             complete = False
@@ -150,10 +161,10 @@ class Embeddings:
         """The length of a vector."""
         return int(self.meta["dimension"])
 
-    @cached_property
+    @property
     def sha256(self) -> str:
-        """The sha256 of meta.json, which holds that of every shard."""
-        return sha256_of_file(self.path / "meta.json")
+        """The sha256 of what the store holds, which does not depend on how it was cut into shards."""
+        return str(self.meta["content"])
 
     def __len__(self) -> int:
         return len(self.meta["shards"])
@@ -175,6 +186,7 @@ class Embeddings:
         if not np.all(np.abs(length - 1) <= LENGTH_TOLERANCE):  # also catches NaN
             row = int(np.flatnonzero(~(np.abs(length - 1) <= LENGTH_TOLERANCE))[0])
             raise DataError(f"{path}: row {row:,} has length {length[row]:.4f}, not 1; run facecore embed --overwrite")
+        vectors /= length[:, None]  # halves round the length, too; two copies of a face must have cosine 1
         faces = self.faces(number)
         return Shard(vectors, identity_starts(faces, metadata_path(self.path, number)), faces)
 

@@ -28,9 +28,7 @@ def check_manifest(table: pa.Table, where: Path) -> None:
     """Raise DataError unless the three columns are there as strings without nulls, and face_id is unique."""
     for name in COLUMNS:
         if name not in table.column_names:
-            raise DataError(
-                f"{where} has no column {name}; a manifest has the string columns {', '.join(COLUMNS)}"
-            )
+            raise DataError(f"{where} has no column {name}; a manifest has the string columns {', '.join(COLUMNS)}")
         column = table[name]
         if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
             raise DataError(f"{where}: column {name} is {column.type}, not string; cast it and write the file again")
@@ -79,3 +77,39 @@ def write_manifest(table: pa.Table, path: Path, provenance: Provenance) -> None:
 
 def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+class RowGroups:
+    """A Parquet file written table by table in row groups of one size, so that its bytes tell nothing of the tables."""
+
+    ROWS = 1 << 17
+
+    def __init__(self, path: Path, provenance: Provenance) -> None:
+        self._path, self._provenance = path, provenance
+        self._writer: pq.ParquetWriter | None = None
+        self._waiting: pa.Table | None = None
+
+    def __enter__(self) -> "RowGroups":
+        return self
+
+    def write(self, table: pa.Table) -> None:
+        """Add rows; the first table settles the schema."""
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(
+                self._path, with_provenance(table.schema, self._provenance), compression="zstd"
+            )
+        table = table if self._waiting is None else pa.concat_tables([self._waiting, table])
+        while len(table) >= self.ROWS:
+            self._flush(table.slice(0, self.ROWS))
+            table = table.slice(self.ROWS)
+        self._waiting = table
+
+    def _flush(self, table: pa.Table) -> None:
+        assert self._writer is not None
+        self._writer.write_table(table.combine_chunks().cast(self._writer.schema), row_group_size=self.ROWS)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._writer is not None:
+            if kind is None and self._waiting is not None:
+                self._flush(self._waiting)
+            self._writer.close()
