@@ -140,7 +140,12 @@ class Embeddings:
                 f"shard {number} of {self.path} is missing or damaged; "
                 f"delete {described} and run facecore embed again, it redoes only that shard"
             ) from None
-        if vectors != (expected, self.dimension) or rows != expected:
+        if vectors[1:] != (self.dimension,):
+            raise DataError(
+                f"{there} has the shape {vectors}, but meta.json says {self.dimension} numbers a face; "
+                "delete it and run facecore embed again, it redoes only that shard"
+            )
+        if vectors[0] != expected or rows != expected:
             raise DataError(
                 f"{there} holds {vectors[0]:,} rows and {described.name} {rows:,}, but meta.json says {expected:,}; "
                 "delete both and run facecore embed again, it redoes only that shard"

@@ -5,7 +5,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +21,11 @@ Floats = npt.NDArray[np.float32]
 class Preprocess:
     """How pixels become network input: (x - mean) / scale, in RGB order or, for `bgr`, in BGR order."""
 
-    mean: float = 127.5
-    scale: float = 127.5
-    bgr: bool = False
+    mean: float = field(
+        default=127.5, metadata={"help": "Subtracted from every pixel.  [default: as recorded, or 127.5]"}
+    )
+    scale: float = field(default=127.5, metadata={"help": "Divides every pixel.  [default: as recorded, or 127.5]"})
+    bgr: bool = field(default=False, metadata={"help": "Channels in BGR order.  [default: as recorded, or RGB]"})
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.mean):
@@ -50,6 +52,8 @@ def decode(data: bytes, size: int) -> Pixels:
         with Image.open(io.BytesIO(data)) as image:
             if image.width != image.height:
                 raise DataError(f"not square: {image.width} x {image.height} pixels, aligned crops are wanted")
+            if image.mode.startswith(("I", "F")):
+                raise DataError(f"not 8 bits a channel but Pillow's mode {image.mode}, which convert would clip")
             rgb = image.convert("RGB")  # decodes the whole image, so a truncated one fails here
     except DataError:
         raise

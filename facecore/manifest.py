@@ -11,6 +11,7 @@ from facecore.errors import DataError
 from facecore.provenance import FOOTER_KEY, Provenance, written_whole
 
 COLUMNS = ("face_id", "identity", "source")
+SORTED_CHUNK = 1 << 20  # rows
 
 
 def manifest_table(columns: Mapping[str, Sequence[str]]) -> pa.Table:
@@ -21,7 +22,12 @@ def manifest_table(columns: Mapping[str, Sequence[str]]) -> pa.Table:
 
 def sort_faces(table: pa.Table) -> pa.Table:
     """The rows sorted by identity, then face_id, compared as UTF-8 bytes."""
-    return table.sort_by([("identity", "ascending"), ("face_id", "ascending")])
+    order = pc.sort_indices(table, sort_keys=[("identity", "ascending"), ("face_id", "ascending")])
+    # a string array holds at most 2 GiB, less than the paths of 42 M faces: gather from large_string, chunk by chunk
+    wide = [field.with_type(pa.large_string()) if field.type == pa.string() else field for field in table.schema]
+    whole = table.cast(pa.schema(wide)).combine_chunks()
+    starts = range(0, max(len(table), 1), SORTED_CHUNK)
+    return pa.concat_tables([whole.take(order.slice(start, SORTED_CHUNK)).cast(table.schema) for start in starts])
 
 
 def check_manifest(table: pa.Table, where: Path) -> None:
@@ -34,7 +40,8 @@ def check_manifest(table: pa.Table, where: Path) -> None:
             raise DataError(f"{where}: column {name} is {column.type}, not string; cast it and write the file again")
         if column.null_count:
             raise DataError(f"{where}: column {name} has {column.null_count:,} nulls; every face needs one")
-    repeated = len(table) - pc.count_distinct(table["face_id"]).as_py()
+    # as large_string, for all of them may take more than the 2 GiB that a table of strings may hold
+    repeated = len(table) - pc.count_distinct(table["face_id"].cast(pa.large_string())).as_py()
     if repeated:
         raise DataError(f"{where}: {repeated:,} face_id occur more than once; each face needs its own")
 

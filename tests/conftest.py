@@ -1,9 +1,10 @@
-"""What the tests share: the folder of real faces, where there is one."""
+"""What the tests share: the folder of real faces, where there is one, and one thread for torch."""
 
 import os
 from pathlib import Path
 
 import pytest
+import torch
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +14,9 @@ def real_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"no real faces at {path}; FACECORE_DATA names their folder")
     return path
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    """The networks here are tiny, and two threads that wait for each other on a busy machine are ten times slower."""
+    torch.set_num_threads(1)

@@ -1,0 +1,17 @@
+"""Networks: loading them to run, and as graphs to train and quantize."""
+
+from facecore.models.backbone import Backbone, embed_pixels
+from facecore.models.load import load_backbone, load_onnx
+from facecore.models.onnx_backbone import record_preprocess
+from facecore.models.onnx_network import OnnxNetwork
+from facecore.models.torch_backbone import ARCHITECTURES
+
+__all__ = [
+    "ARCHITECTURES",
+    "Backbone",
+    "OnnxNetwork",
+    "embed_pixels",
+    "load_backbone",
+    "load_onnx",
+    "record_preprocess",
+]

@@ -1,9 +1,9 @@
 """Core-set selection: which faces stay, which go, and because of whom."""
 
 from facecore.select.nms import Nms
-from facecore.select.run import Selection, select
+from facecore.select.run import Selection, dropped_path, select
 from facecore.select.selector import Cut, Selector
 
 SELECTORS: dict[str, type[Selector]] = {"nms": Nms}
 
-__all__ = ["SELECTORS", "Cut", "Nms", "Selection", "Selector", "select"]
+__all__ = ["SELECTORS", "Cut", "Nms", "Selection", "Selector", "dropped_path", "select"]

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from facecore.embeddings import Embeddings, Shard
 from facecore.errors import DataError
@@ -26,6 +27,7 @@ class Selection:
     faces: int
     identities: int
     kept: int
+    identities_kept: int
     near_duplicates: int
     trimmed: int
     max_cosine: float
@@ -99,10 +101,15 @@ def _summary(faces: Embeddings, cuts: list[Cut], threshold: Threshold) -> Select
         faces=faces.rows,
         identities=faces.identities,
         kept=kept,
+        identities_kept=sum(_identities_kept(faces, number, cut) for number, cut in enumerate(cuts)),
         near_duplicates=near,
         trimmed=faces.rows - kept - near,
         max_cosine=threshold.max_cosine,
     )
+
+
+def _identities_kept(faces: Embeddings, number: int, cut: Cut) -> int:
+    return int(pc.count_distinct(faces.faces(number)["identity"].filter(pa.array(cut.kept))).as_py())
 
 
 def _origin(faces: Embeddings) -> dict[str, Any]:

@@ -1,0 +1,206 @@
+"""The command line: each command parses, calls one function, and prints."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from facecore.commands import StageCommand, verbose
+from facecore.errors import FacecoreError
+
+if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes seconds
+    from facecore.demo import DemoOptions
+    from facecore.embed import EmbedOptions
+    from facecore.quantize import QuantizeOptions
+    from facecore.select import Nms
+    from facecore.verify import VerifyOptions
+
+INTERRUPTED = 130
+FILE = click.Path(path_type=Path)
+
+arch = click.option("--arch", help="Network of an arcface_torch checkpoint: r18, r34, r50, r100, r200, mbf, mbf_large.")
+overwrite = click.option("--overwrite", is_flag=True, help="Replace what is there.")
+images = click.option("--images", type=FILE, help="Root of a manifest's images, if not where they were.")
+model = click.option("--model", type=FILE, required=True, help="Network: .onnx, .pt2, or .pt/.pth with --arch.")
+
+
+class _Group(click.Group):
+    """Renders what a user can mend as one line; a bug keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FacecoreError as error:
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo("Interrupted; nothing is half-written, run the same command again", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="facecore")
+def main() -> None:
+    r"""Find the faces that matter: select a core set, and fine-tune low-bit networks on it.
+
+    \b
+    facecore embed DATASET --model M       vectors of every face
+    facecore nms --keep 0.6                the subset, and a reason for every face left out
+    facecore quantize --manifest S --model M   an integer network, fine-tuned on the subset
+    facecore verify --model M --pairs P    what it is worth
+    """
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+
+
+def _stage(name: str, options: Callable[[], type]) -> Callable[[Callable[..., None]], click.Command]:
+    """Register a command whose options are also the fields of a stage's dataclass."""
+
+    def register(function: Callable[..., None]) -> click.Command:
+        command = main.command(name, cls=StageCommand)(verbose(function))
+        command.dataclass = options
+        return command
+
+    return register
+
+
+def _embed_options() -> type:
+    from facecore.embed import EmbedOptions
+
+    return EmbedOptions
+
+
+@_stage("embed", _embed_options)
+@click.argument("dataset", type=FILE)
+@model
+@click.option("--out", type=FILE, default="embeddings", show_default=True, help="Store to write.")
+@click.option("--format", default="auto", show_default=True, help="auto, folder, recordio or manifest.")
+@images
+@arch
+@overwrite
+def embed_command(
+    dataset: Path,
+    model: Path,
+    out: Path,
+    format: str,
+    images: Path | None,
+    arch: str | None,
+    overwrite: bool,
+    options: "EmbedOptions",
+) -> None:
+    """Embed every face of DATASET: a folder, a RecordIO folder or a manifest. Goes on where it was stopped."""
+    from facecore.embed import embed
+    from facecore.readers import open_dataset
+
+    faces = open_dataset(dataset, format=format, images=images)
+    done = embed(faces, model, out, options, arch=arch, overwrite=overwrite)
+    resumed = f", {done.resumed_shards} of {done.shards} shards were there already" if done.resumed_shards else ""
+    click.echo(f"{out}: {done.faces:,} faces of {done.identities:,} identities in {done.seconds:.1f} s{resumed}")
+    if done.rejected:
+        click.echo(f"{done.rejected:,} faces rejected, see {out / 'rejected.parquet'}")
+
+
+def _nms_options() -> type:
+    from facecore.select import Nms
+
+    return Nms
+
+
+@_stage("nms", _nms_options)
+@click.option("--keep", type=float, required=True, help="Fraction of the faces to keep, in (0, 1]; the count is exact.")
+@click.option("--embeddings", type=FILE, default="embeddings", show_default=True, help="Store to select from.")
+@click.option("--out", type=FILE, default="subset.parquet", show_default=True, help="Manifest to write.")
+@overwrite
+def nms_command(keep: float, embeddings: Path, out: Path, overwrite: bool, options: "Nms") -> None:
+    """Keep the sparsest faces: of near-duplicates inside an identity, one stays (Face-NMS)."""
+    from facecore.select import dropped_path, select
+
+    done = select(embeddings, options, "nms", keep=keep, out=out, overwrite=overwrite)
+    click.echo(f"{out}: {done.kept:,} of {done.faces:,} faces kept, {done.identities_kept:,} identities")
+    click.echo(
+        f"{dropped_path(out)}: {done.near_duplicates:,} near-duplicates with a cosine above {done.max_cosine:.4f} "
+        f"to a kept face, {done.trimmed:,} trimmed to the exact count"
+    )
+
+
+def _quantize_options() -> type:
+    from facecore.quantize import QuantizeOptions
+
+    return QuantizeOptions
+
+
+@_stage("quantize", _quantize_options)
+@click.option("--manifest", type=FILE, required=True, help="Faces to fine-tune on: a manifest, or any data set.")
+@model
+@images
+@click.option("--out", type=FILE, default="quantized", show_default=True, help="Folder to write.")
+@arch
+@overwrite
+def quantize_command(
+    manifest: Path,
+    model: Path,
+    images: Path | None,
+    out: Path,
+    arch: str | None,
+    overwrite: bool,
+    options: "QuantizeOptions",
+) -> None:
+    """Turn a network into an integer one: calibrate, fine-tune on the faces of a manifest, write model.onnx."""
+    from facecore.quantize import one_line, quantize
+    from facecore.readers import open_dataset
+
+    faces = open_dataset(manifest, images=images)
+    report = quantize(faces, model, out, options, arch=arch, overwrite=overwrite)
+    click.echo(f"{out / 'model.onnx'}: {one_line(report)}")
+    if report["rejected"]:
+        click.echo(f"{len(report['rejected']):,} faces could not be read, see {out / 'report.json'}")
+
+
+def _verify_options() -> type:
+    from facecore.verify import VerifyOptions
+
+    return VerifyOptions
+
+
+@_stage("verify", _verify_options)
+@model
+@click.option("--pairs", type=FILE, required=True, help="LFW's pairs.txt, a CSV (left, right, same, fold) or a .bin.")
+@click.option("--images", type=FILE, help="Folder that the names in the pairs are relative to; not for .bin.")
+@arch
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def verify_command(
+    model: Path, pairs: Path, images: Path | None, arch: str | None, as_json: bool, options: "VerifyOptions"
+) -> None:
+    """Say how well a network tells people apart: accuracy over folds, and TAR at fixed FAR."""
+    from facecore.models import load_backbone
+    from facecore.verify import open_protocol, verify
+
+    protocol = open_protocol(pairs, images)
+    done = verify(load_backbone(model, arch=arch), protocol, options)
+    if as_json:
+        click.echo(json.dumps(done.to_json()))
+    else:
+        click.echo(done.to_text())
+
+
+def _demo_options() -> type:
+    from facecore.demo import DemoOptions
+
+    return DemoOptions
+
+
+@_stage("demo", _demo_options)
+@click.option("--out", type=FILE, default="demo", show_default=True, help="Folder to work in.")
+@overwrite
+def demo_command(out: Path, overwrite: bool, options: "DemoOptions") -> None:
+    """Run everything on faces drawn here: draw, train a proxy, embed, nms, quantize, verify."""
+    from facecore.demo import demo
+
+    for line in demo(out, options, overwrite=overwrite):
+        click.echo(line)
+
+
+def run() -> None:
+    """The program."""
+    main(prog_name="facecore")

@@ -1,0 +1,58 @@
+"""What quantization cost and saved, measured on the files that were written."""
+
+import statistics
+import time
+from typing import Any
+
+import numpy as np
+import onnx
+
+from facecore.images import Floats
+from facecore.models import Backbone
+
+LATENCY_BATCHES = (1, 64)
+LATENCY_RUNS = 7
+
+
+def cosines(a: Floats, b: Floats) -> Floats:
+    """The cosine of each row of a to the same row of b, (n,)."""
+    product = np.einsum("ij,ij->i", a, b)
+    return np.asarray(product / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)), np.float32)
+
+
+def cosine_summary(student: Floats, teacher: Floats) -> dict[str, float]:
+    """Mean and 1st percentile of the cosine of the student's embeddings to the teacher's."""
+    values = cosines(student, teacher)
+    return {"mean": float(values.mean()), "p01": float(np.quantile(values, 0.01))}
+
+
+def latency(models: dict[str, Backbone], size: int) -> dict[str, dict[str, float]]:
+    """Median milliseconds an image of each model at each batch size, the models taking turns run by run."""
+    result: dict[str, dict[str, float]] = {}
+    for batch in LATENCY_BATCHES:
+        images = np.random.default_rng(0).uniform(-1, 1, (batch, 3, size, size)).astype(np.float32)
+        seconds: dict[str, list[float]] = {name: [] for name in models}
+        for run in range(LATENCY_RUNS + 1):
+            for name, model in models.items():
+                began = time.perf_counter()
+                model.embed(images)
+                if run:  # the first warms up
+                    seconds[name].append(time.perf_counter() - began)
+        result[f"batch_{batch}"] = {name: 1e3 * statistics.median(of) / batch for name, of in seconds.items()}
+    return result
+
+
+def parameters(model: onnx.ModelProto) -> int:
+    """How many numbers a float graph holds as constants of its operators."""
+    return sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer if tensor.data_type == 1)
+
+
+def one_line(report: dict[str, Any]) -> str:
+    """The report in a sentence."""
+    size, cosine, speed = report["bytes"], report["cosine_to_teacher"], report["latency_ms"]["batch_1"]
+    return (
+        f"{report['bits']}: {size['quantized'] / 1e6:.2f} MB, was {size['float'] / 1e6:.2f}; "
+        f"{speed['quantized']:.1f} ms a face, was {speed['float']:.1f}; mean cosine to full precision "
+        f"{cosine['fine_tuned']['mean']:.4f}, was {cosine['calibrated']['mean']:.4f} before fine-tuning on "
+        f"{report['faces_used']:,} faces"
+    )

@@ -1,0 +1,87 @@
+"""The student: a network that computes as its integer twin will, and can be trained."""
+
+from collections.abc import Iterable
+
+import onnx
+import torch
+from torch import Tensor
+
+from facecore.models import OnnxNetwork
+from facecore.quantize.bits import Bits
+from facecore.quantize.primitives import Affine, MovingRange, fake_weight
+
+MATRIX_OPERATORS = ("Conv", "Gemm")
+# These move values about without changing them, so their output has the quantizer of their input.
+MOVES = ("Flatten", "Reshape", "MaxPool", "Transpose", "Squeeze")
+CLAMPS = ("Relu", "Clip")
+# Pixels (p - 127.5) / 127.5 over [-1, 1] in 255 steps all lie half-way between two integers, where every runtime rounds
+# its own way; over 254 steps none does.
+OFF_TIES = 255 / 254
+
+
+def activation_bits(graph: onnx.GraphProto, bits: int) -> dict[str, int]:
+    """The tensors that are quantized, each with its bits: the input, and what every operator puts out.
+
+    What a ReLU or Clip alone will clamp is left out, since the integer range clamps it. What no convolution or matrix
+    product reads, and the input, always have 8 bits: they are accumulators put back to a byte.
+    """
+    read_by: dict[str, list[str]] = {}
+    for node in graph.node:
+        for name in node.input:
+            read_by.setdefault(name, []).append(node.op_type)
+    constants = {tensor.name for tensor in graph.initializer}
+    found = {value.name: 8 for value in graph.input if value.name not in constants}
+    for node in graph.node:
+        readers = read_by.get(node.output[0], [])
+        if node.op_type in MOVES or (readers and all(reader in CLAMPS for reader in readers)):
+            continue
+        feeds_matrix = _feeds_matrix(node.output[0], graph)
+        found[node.output[0]] = bits if feeds_matrix else 8
+    return found
+
+
+def _feeds_matrix(name: str, graph: onnx.GraphProto) -> bool:
+    for node in graph.node:
+        if name in node.input:
+            if node.op_type in MATRIX_OPERATORS:
+                return True
+            if node.op_type in MOVES and _feeds_matrix(node.output[0], graph):
+                return True
+    return False
+
+
+class Student:
+    """A network with quantizers on its weights and tensors: first it observes ranges, then it computes with them."""
+
+    def __init__(self, model: onnx.ModelProto, bits: Bits) -> None:
+        self.bits = bits
+        self.network = OnnxNetwork(model)
+        self.network.eval()
+        self._bits_of = activation_bits(model.graph, bits.activations)
+        self.quantizers: dict[str, Affine] = {}
+
+    def calibrate(self, batches: Iterable[Tensor]) -> None:
+        """Gather the range of every tensor over some batches of input, then fix the quantizers."""
+        ranges = {name: MovingRange() for name in self._bits_of}
+
+        def observe(name: str, values: Tensor) -> Tensor:
+            if name in ranges:
+                ranges[name].observe(values)
+            return values
+
+        self.network.on_activation = observe
+        with torch.inference_mode():
+            for batch in batches:
+                self.network(batch)
+        self.quantizers = {name: ranges[name].affine(bits) for name, bits in self._bits_of.items()}
+        pixels = ranges[self.network.input]
+        self.quantizers[self.network.input] = Affine.over(pixels.low * OFF_TIES, pixels.high * OFF_TIES, 8)
+        self.network.on_activation = self._fake_activation
+        self.network.on_weight = self._fake_weight
+
+    def _fake_activation(self, name: str, values: Tensor) -> Tensor:
+        quantizer = self.quantizers.get(name)
+        return quantizer.fake(values) if quantizer else values
+
+    def _fake_weight(self, name: str, weight: Tensor) -> Tensor:
+        return fake_weight(weight, self.bits.weights)

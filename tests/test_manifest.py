@@ -1,0 +1,151 @@
+"""The manifest: what is one, and its bytes."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from facecore import manifest
+from facecore.errors import DataError
+from facecore.manifest import (
+    RowGroups,
+    check_manifest,
+    manifest_table,
+    provenance_of,
+    read_manifest,
+    sort_faces,
+    write_manifest,
+)
+from facecore.provenance import Provenance
+
+MADE = Provenance("test", {"keep": 0.5})
+GOOD = {"face_id": ["a/1", "a/2", "b/1"], "identity": ["a", "a", "b"], "source": ["a/1.jpg", "a/2.jpg", "b/1.jpg"]}
+
+
+def refusal(do, *arguments):
+    with pytest.raises(DataError) as caught:
+        do(*arguments)
+    return str(caught.value)
+
+
+def test_there_and_back(tmp_path):
+    path = tmp_path / "new" / "m.parquet"
+    table = manifest_table(GOOD).append_column("sparsity", pa.array([1, 2, 3], pa.float32()))
+    write_manifest(table, path, MADE)
+    found, made = read_manifest(path)
+    assert found.equals(table)
+    assert found.schema.metadata is None
+    assert made == MADE
+    assert pq.read_metadata(path).row_group(0).column(0).compression == "ZSTD"
+
+
+def test_equal_rows_give_equal_bytes(tmp_path):
+    backwards = {name: values[::-1] for name, values in GOOD.items()}
+    write_manifest(manifest_table(GOOD), tmp_path / "1.parquet", MADE)
+    write_manifest(manifest_table(backwards), tmp_path / "2.parquet", MADE)
+    assert (tmp_path / "1.parquet").read_bytes() == (tmp_path / "2.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1 << 20])
+def test_sort_against_python(monkeypatch, chunk):
+    monkeypatch.setattr(manifest, "SORTED_CHUNK", chunk)
+    rng = np.random.default_rng(0)
+    letters = np.array(["a", "b", "B", "é", "/", "-", "\U0001f600", "ﬀ"])
+    names = ["".join(word) for word in letters[rng.integers(0, 8, (200, 3))]]
+    people = letters[rng.integers(0, 8, 200)].tolist()
+    table = pa.table({"face_id": names, "identity": people, "row": np.arange(200)})
+    found = sort_faces(pa.concat_tables([table.slice(0, 50), table.slice(50)]))
+    order = sorted(range(200), key=lambda i: (people[i].encode(), names[i].encode(), i))
+    assert found.schema == table.schema
+    assert found["row"].to_pylist() == order
+    assert found["face_id"].to_pylist() == [names[i] for i in order]
+    assert sort_faces(table.slice(0, 0)).equals(table.slice(0, 0))
+
+
+def test_what_is_no_manifest(tmp_path):
+    path = tmp_path / "m.parquet"
+    table = manifest_table(GOOD)
+
+    def with_column(name, values):
+        return table.set_column(table.column_names.index(name), name, values)
+
+    for bad, line in [
+        (
+            table.drop_columns(["source"]),
+            f"{path} has no column source; a manifest has the string columns face_id, identity, source",
+        ),
+        (
+            with_column("identity", pa.array([1, 1, 2])),
+            f"{path}: column identity is int64, not string; cast it and write the file again",
+        ),
+        (
+            with_column("source", pa.array(["x", None, None])),
+            f"{path}: column source has 2 nulls; every face needs one",
+        ),
+        (
+            with_column("face_id", pa.array(["x", "x", "x"])),
+            f"{path}: 2 face_id occur more than once; each face needs its own",
+        ),
+    ]:
+        assert refusal(check_manifest, bad, path) == line
+        assert refusal(write_manifest, bad, path, MADE) == line
+        assert not list(tmp_path.iterdir())
+        pq.write_table(bad, path)
+        assert refusal(read_manifest, path) == line
+        path.unlink()
+
+
+def test_no_file(tmp_path):
+    assert refusal(read_manifest, tmp_path / "x") == f"no manifest at {tmp_path / 'x'}; facecore nms writes one"
+    assert refusal(read_manifest, tmp_path) == f"no manifest at {tmp_path}; facecore nms writes one"
+
+
+def test_not_parquet(tmp_path):
+    (tmp_path / "x").write_bytes(b"a,b\n1,2\n" * 10)
+    line = refusal(read_manifest, tmp_path / "x")
+    assert line.startswith(f"{tmp_path / 'x'} is not a Parquet file (")
+    assert line.endswith("); facecore nms writes one")
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("footer", [None, {b"facecore": b"{}"}, {b"facecore": b"not JSON"}, {b"pandas": b"{}"}])
+def test_a_manifest_of_another_maker(tmp_path, footer):
+    path = tmp_path / "m.parquet"
+    pq.write_table(manifest_table(GOOD).replace_schema_metadata(footer), path)
+    assert provenance_of(path) is None
+    found, made = read_manifest(path)
+    assert made is None
+    assert found.equals(manifest_table(GOOD))
+    assert found.schema.metadata is None
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "m.parquet"
+    write_manifest(manifest_table(GOOD), path, MADE)
+    before = path.read_bytes()
+
+    def fail(table, where, **options):
+        where.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(manifest.pq, "write_table", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_manifest(manifest_table(GOOD), path, Provenance("other"))
+    assert [found.name for found in tmp_path.iterdir()] == ["m.parquet"]
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("rows", [0, 1, 9, 10, 11, 35])
+def test_row_groups_tell_nothing_of_the_tables(tmp_path, monkeypatch, rows):
+    monkeypatch.setattr(RowGroups, "ROWS", 10)
+    table = pa.table({"face_id": [str(i) for i in range(rows)], "x": np.arange(rows)})
+    found = []
+    for number, step in enumerate((1, 3, 10, 100)):
+        path = tmp_path / f"{number}.parquet"
+        with RowGroups(path, MADE) as groups:
+            for start in range(0, max(rows, 1), step):
+                groups.write(table.slice(start, step))
+        assert pq.read_table(path).replace_schema_metadata().equals(table)
+        assert provenance_of(path) == MADE
+        found.append(path.read_bytes())
+    assert len(set(found)) == 1
