@@ -186,7 +186,7 @@ def test_the_integer_model_is_the_student_layer_by_layer_to_one_step(bits, tmp_p
         if name in student.quantizers:
             steps = np.abs(found[name] - values.numpy()) / student.quantizers[name].scale
             assert steps.max() < 1.01, name
-            assert (steps > 0.01).mean() < 0.01, name
+            assert (steps > 0.01).mean() < 0.001, name
             values = torch.from_numpy(found[name])  # so that a difference does not spread to the next layer
         return values
 
@@ -317,7 +317,7 @@ def test_the_report_says_what_the_files_are(tmp_path, faces):
     assert json.loads((tmp_path / "quantized" / "report.json").read_text()) == report
     assert (report["bits"], report["faces"], report["faces_used"], report["rejected"]) == ("w8a8", 24, 24, [])
     assert report["bytes"]["quantized"] == (tmp_path / "quantized" / "model.onnx").stat().st_size
-    assert report["schedule"] == {"steps": 3, "batch_size": 8, "learning_rate": 0.01, "seed": 0}
+    assert report["schedule"] == {"steps": 3, "batch_size": 8, "learning_rate": 0.0003, "seed": 0}
     assert report["parameters"] == sum(
         np.prod(t.dims, dtype=int) for t in network().graph.initializer if t.name not in ("low", "high")
     )
@@ -426,4 +426,4 @@ def test_the_real_network_in_eight_bits(tmp_path, real_data):
     )
     assert report["cosine_to_teacher"]["calibrated"]["mean"] > 0.985
     assert report["cosine_to_teacher"]["fine_tuned"]["mean"] > 0.985
-    assert report["bytes"]["quantized"] < 0.29 * report["bytes"]["float"] + 1e4
+    assert report["bytes"]["quantized"] < 0.29 * report["bytes"]["float"]

@@ -31,8 +31,8 @@ def unchanged(name: str, values: Tensor) -> Tensor:
 class OnnxNetwork(nn.Module):
     """A graph from `load_onnx` as a torch module, whose parameters go by their ONNX names in `weights`.
 
-    `on_activation` sees the graph's input and the output of every node, `on_weight` the weight of every Conv and Gemm;
-    each is called with the tensor's ONNX name and its values, and what it returns is used instead.
+    `on_activation` sees the graph's input and the output of every node, `on_weight` and `on_bias` the weight and bias of
+    every Conv and Gemm; each is called with the tensor's ONNX name and its values, and what it returns is used instead.
     Raises ModelError if the graph has what `load_onnx` would have refused.
     """
 
@@ -51,6 +51,7 @@ class OnnxNetwork(nn.Module):
         self.weights = nn.ParameterDict()
         self.on_activation: Hook = unchanged
         self.on_weight: Hook = unchanged
+        self.on_bias: Hook = unchanged
         self.nodes = [self._taken_in(node, graph.constants) for node in graph.nodes]
         self._done_with = _last_uses(self.nodes, graph.output)
 
@@ -80,6 +81,7 @@ class OnnxNetwork(nn.Module):
             inputs = [self._value(name, values) for name in node.inputs if name]
             if node.op in ("Conv", "Gemm"):
                 inputs[1] = self.on_weight(node.inputs[1], inputs[1])
+                inputs[2] = self.on_bias(node.inputs[2], inputs[2])
             values[node.output] = self.on_activation(node.output, OPERATORS[node.op](inputs, node.attributes))
             for name in done:
                 del values[name]

@@ -18,7 +18,7 @@ class Schedule:
 
     steps: int
     batch_size: int = field(default=32, metadata={"help": "Faces in a training step."})
-    learning_rate: float = field(default=1e-2, metadata={"help": "Where the cosine decay starts."})
+    learning_rate: float = field(default=3e-4, metadata={"help": "Where the cosine decay starts."})
     seed: int = field(default=0, metadata={"help": "Of the order of the faces and the flips."})
 
     def __post_init__(self) -> None:

@@ -82,10 +82,11 @@ class _Writer:
         integers = np.clip(np.rint(weight * (1 / scales).reshape(shape)), -highest, highest).astype(np.int8)
         bias_scales = (scales * np.float32(s_x)).astype(np.float32)
         bias_integers = np.rint(bias / bias_scales.astype(np.float64)).astype(np.int32)
+        zeros = node.op_type == "Gemm"  # which onnxruntime makes an integer one only with zero points, if all 0
         inputs = [
             self._read(node.input[0]),
-            self._dequantized(f"{name}/weight", integers, scales),
-            self._dequantized(f"{name}/bias", bias_integers, bias_scales),
+            self._dequantized(f"{name}/weight", integers, scales, spelled_out=zeros),
+            self._dequantized(f"{name}/bias", bias_integers, bias_scales, spelled_out=zeros),
         ]
         self._add(node.op_type, inputs, output, node)
 
@@ -124,8 +125,12 @@ class _Writer:
         self._add("DequantizeLinear", [integers, scale, zero], back)
         self._read_as[name] = back
 
-    def _dequantized(self, name: str, integers: npt.NDArray[np.integer], scales: npt.NDArray[np.float32]) -> str:
+    def _dequantized(
+        self, name: str, integers: npt.NDArray[np.integer], scales: npt.NDArray[np.float32], *, spelled_out: bool
+    ) -> str:
         inputs = [self._constant(f"{name}/integer", integers), self._constant(f"{name}/scales", scales)]
+        if spelled_out:
+            inputs.append(self._constant(f"{name}/zero_points", np.zeros(len(scales), integers.dtype)))
         node = helper.make_node("DequantizeLinear", inputs, [f"{name}/dequantized"], axis=0)
         self.nodes.append(node)
         return str(node.output[0])

@@ -5,7 +5,6 @@ import time
 from typing import Any
 
 import numpy as np
-import onnx
 
 from facecore.images import Floats
 from facecore.models import Backbone
@@ -40,11 +39,6 @@ def latency(models: dict[str, Backbone], size: int) -> dict[str, dict[str, float
                     seconds[name].append(time.perf_counter() - began)
         result[f"batch_{batch}"] = {name: 1e3 * statistics.median(of) / batch for name, of in seconds.items()}
     return result
-
-
-def parameters(model: onnx.ModelProto) -> int:
-    """How many numbers a float graph holds as constants of its operators."""
-    return sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer if tensor.data_type == 1)
 
 
 def one_line(report: dict[str, Any]) -> str:

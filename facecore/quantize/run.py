@@ -24,7 +24,7 @@ from facecore.quantize.bits import Bits
 from facecore.quantize.distill import Schedule, distill, orders
 from facecore.quantize.export import to_float, to_integer
 from facecore.quantize.faces import Faces, Rows
-from facecore.quantize.report import cosine_summary, latency, parameters
+from facecore.quantize.report import cosine_summary, latency
 from facecore.quantize.student import Student
 from facecore.quantize.teacher import Teacher
 from facecore.readers import Dataset
@@ -40,7 +40,7 @@ class QuantizeOptions:
     epochs: float = field(default=1.0, metadata={"help": "Times every face is used; a fraction is allowed."})
     steps: int | None = field(default=None, metadata={"help": "Optimizer steps, instead of epochs."})
     batch_size: int = field(default=32, metadata={"help": "Faces in a step."})
-    learning_rate: float = field(default=1e-2, metadata={"help": "Where the cosine decay starts."})
+    learning_rate: float = field(default=3e-4, metadata={"help": "Where the cosine decay starts."})
     calibration_faces: int = field(default=512, metadata={"help": "Faces whose activations set the ranges."})
     seed: int = field(default=0, metadata={"help": "Of the order of the faces and the flips."})
     workers: int = field(default=2, metadata={"help": "Threads that read and decode images."})
@@ -191,7 +191,7 @@ class _Run:
         return {
             "bits": str(self._options.bits),
             "inputs": self._inputs(),
-            "parameters": parameters(self._float),
+            "parameters": sum(values.numel() for values in self._student.network.parameters()),
             "preprocess": asdict(self._preprocess),
             "faces": len(self._faces),
             "faces_used": len(self._used),

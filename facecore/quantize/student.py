@@ -8,7 +8,7 @@ from torch import Tensor
 
 from facecore.models import OnnxNetwork
 from facecore.quantize.bits import Bits
-from facecore.quantize.primitives import Affine, MovingRange, fake_weight
+from facecore.quantize.primitives import Affine, MovingRange, fake_weight, weight_scales
 
 MATRIX_OPERATORS = ("Conv", "Gemm")
 # These move values about without changing them, so their output has the quantizer of their input.
@@ -58,6 +58,12 @@ class Student:
         self.network = OnnxNetwork(model)
         self.network.eval()
         self._bits_of = activation_bits(model.graph, bits.activations)
+        self._inputs = {  # what a bias is added to: a tensor times a weight
+            node.inputs[2]: (node.inputs[0], node.inputs[1])
+            for node in self.network.nodes
+            if node.op in MATRIX_OPERATORS
+        }
+        self._moved = {node.output: node.inputs[0] for node in self.network.nodes if node.op in MOVES}
         self.quantizers: dict[str, Affine] = {}
 
     def calibrate(self, batches: Iterable[Tensor]) -> None:
@@ -78,6 +84,7 @@ class Student:
         self.quantizers[self.network.input] = Affine.over(pixels.low * OFF_TIES, pixels.high * OFF_TIES, 8)
         self.network.on_activation = self._fake_activation
         self.network.on_weight = self._fake_weight
+        self.network.on_bias = self._fake_bias
 
     def _fake_activation(self, name: str, values: Tensor) -> Tensor:
         quantizer = self.quantizers.get(name)
@@ -85,3 +92,11 @@ class Student:
 
     def _fake_weight(self, name: str, weight: Tensor) -> Tensor:
         return fake_weight(weight, self.bits.weights)
+
+    def _fake_bias(self, name: str, bias: Tensor) -> Tensor:
+        """Round a bias to the steps of the integer accumulator, s_x s_w, which are coarse where the bits are few."""
+        tensor, weight = self._inputs[name]
+        while tensor in self._moved:
+            tensor = self._moved[tensor]
+        steps = weight_scales(self.network.weights[weight], self.bits.weights) * self.quantizers[tensor].scale
+        return bias + (torch.round(bias / steps) * steps - bias).detach()
