@@ -117,7 +117,9 @@ def nms_command(keep: float, embeddings: Path, out: Path, overwrite: bool, optio
     from facecore.select import dropped_path, select
 
     done = select(embeddings, options, "nms", keep=keep, out=out, overwrite=overwrite)
-    click.echo(f"{out}: {done.kept:,} of {done.faces:,} faces kept, {done.identities_kept:,} identities")
+    click.echo(
+        f"{out}: {done.kept:,} of {done.faces:,} faces, {done.identities_kept:,} of {done.identities:,} identities"
+    )
     click.echo(
         f"{dropped_path(out)}: {done.near_duplicates:,} near-duplicates with a cosine above {done.max_cosine:.4f} "
         f"to a kept face, {done.trimmed:,} trimmed to the exact count"

@@ -9,6 +9,7 @@ clip-retrieval, autofaiss and embedding-reader read this layout as `parquet_npy`
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -83,18 +84,21 @@ def _shard_entry(store: Path, number: int) -> dict[str, Any]:
     return {
         "rows": len(identity),
         "identities": pc.count_distinct(identity).as_py(),
+        "first": identity[0].as_py() if len(identity) else None,
+        "last": identity[-1].as_py() if len(identity) else None,
         "img_emb": sha256_of_file(vectors_path(store, number)),
         "metadata": sha256_of_file(metadata_path(store, number)),
     }
 
 
 def _content(store: Path, shards: int) -> str:
-    """The sha256 of all vectors and face_ids in order: the same however the faces were cut into shards."""
+    """The sha256 of all vectors, face_ids and identities in order: the same however the faces were cut into shards."""
     vectors, names = hashlib.sha256(), hashlib.sha256()
     for number in range(shards):
         vectors.update(np.load(vectors_path(store, number)).data)
-        for face_id in pq.read_table(metadata_path(store, number), columns=["face_id"])["face_id"].to_pylist():
-            names.update(face_id.encode() + b"\n")
+        faces = pq.read_table(metadata_path(store, number), columns=["face_id", "identity"])
+        for face in zip(faces["face_id"].to_pylist(), faces["identity"].to_pylist(), strict=True):
+            names.update(canonical_json(face).encode())
     return sha256_of(vectors.hexdigest() + names.hexdigest())
 
 
@@ -128,6 +132,7 @@ class Embeddings:
             raise DataError(f"{path / 'meta.json'} is damaged; run facecore embed --overwrite")
         for number, expected in enumerate(rows):
             store._check_rows(number, expected)
+        store._check_order()
         return store
 
     def _check_rows(self, number: int, expected: int) -> None:
@@ -150,6 +155,16 @@ class Embeddings:
                 f"{there} holds {vectors[0]:,} rows and {described.name} {rows:,}, but meta.json says {expected:,}; "
                 "delete both and run facecore embed again, it redoes only that shard"
             )
+
+    def _check_order(self) -> None:
+        """An identity never spans two shards: each shard begins after the last identity of the one before."""
+        full = [entry for entry in self.meta["shards"] if entry["rows"]]
+        for before, after in itertools.pairwise(full):
+            if not before["last"].encode() < after["first"].encode():
+                raise DataError(
+                    f"{self.path}: identity {after['first']} comes after {before['last']} of the shard before, "
+                    "so it may span both; run facecore embed --overwrite"
+                )
 
     @property
     def rows(self) -> int:

@@ -56,7 +56,7 @@ def read_manifest(path: Path) -> tuple[pa.Table, Provenance | None]:
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not a Parquet file ({_first_line(error)}); facecore nms writes one") from error
+        raise DataError(f"{path} is not a whole Parquet file; facecore nms writes one") from error
     check_manifest(table, path)
     return table.replace_schema_metadata(), provenance_of(path)
 
@@ -80,10 +80,6 @@ def write_manifest(table: pa.Table, path: Path, provenance: Provenance) -> None:
     check_manifest(table, path)
     with written_whole(path) as part:
         pq.write_table(table.cast(with_provenance(table.schema, provenance)), part, compression="zstd")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 class RowGroups:

@@ -1,11 +1,13 @@
 """The embedding store: its invariants, and the line for each way to break one."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from geometry import random_faces, shard_of, split, write_store
 
 from facecore.embeddings import (
     Embeddings,
@@ -211,3 +213,25 @@ def test_identity_starts_against_counting(tmp_path):
     counts = rng.integers(1, 5, 30)
     people = [f"{i:02d}" for i, count in enumerate(counts) for _ in range(count)]
     assert identity_starts(faces_of(people), tmp_path).tolist() == [0, *np.cumsum(counts).tolist()]
+
+
+def test_an_identity_over_two_shards_is_refused(tmp_path):
+    faces = random_faces(0, [3, 4])
+    left, right = split(faces, [1])
+    store = write_store(tmp_path / "store", [right, left])
+    with pytest.raises(DataError) as error:
+        Embeddings.open(store)
+    assert str(error.value) == (
+        f"{store}: identity p000 comes after p001 of the shard before, so it may span both; "
+        "run facecore embed --overwrite"
+    )
+
+
+def test_the_hash_is_of_what_is_stored_not_of_the_shards(tmp_path):
+    faces = random_faces(0, [3, 4, 2])
+    whole = Embeddings.open(write_store(tmp_path / "whole", [faces]))
+    cut = Embeddings.open(write_store(tmp_path / "cut", split(faces, [1, 2])))
+    renamed = shard_of(faces.vectors, ["p000"] * 3 + ["p001"] * 5 + ["p002"])
+    renamed = replace(renamed, faces=renamed.faces.set_column(0, "face_id", faces.faces["face_id"]))
+    other = Embeddings.open(write_store(tmp_path / "other", [renamed]))
+    assert whole.sha256 == cut.sha256 != other.sha256

@@ -103,7 +103,7 @@ def test_no_file(tmp_path):
 def test_not_parquet(tmp_path):
     (tmp_path / "x").write_bytes(b"a,b\n1,2\n" * 10)
     line = refusal(read_manifest, tmp_path / "x")
-    assert line.startswith(f"{tmp_path / 'x'} is not a Parquet file (")
+    assert line == f"{tmp_path / 'x'} is not a whole Parquet file; facecore nms writes one"
     assert line.endswith("); facecore nms writes one")
     assert "\n" not in line
 

@@ -128,6 +128,12 @@ def person_of(seed: int, number: int, *, stranger: bool = False) -> Person:
     return a_person(_random(seed, _STRANGERS if stranger else _PEOPLE, number))
 
 
+def originals_of(number: int, options: DrawOptions) -> int:
+    """How many different faces an identity has: log-normal about the mean, so that some have several times as many."""
+    size = _random(options.seed, _SIZES, number).lognormal(math.log(options.faces) - _SPREAD**2 / 2, _SPREAD)
+    return max(_FEWEST, round(size))
+
+
 def _random(seed: int, *key: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=key)))
 
@@ -152,8 +158,7 @@ def _write_faces(root: Path, options: DrawOptions) -> list[_Face]:
 def _faces_of(number: int, options: DrawOptions) -> Iterator[_Face]:
     """The originals and the near-duplicates of one identity, in an order that does not tell them apart."""
     seed, identity, person = options.seed, _name(number), person_of(options.seed, number)
-    size = _random(seed, _SIZES, number).lognormal(math.log(options.faces) - _SPREAD**2 / 2, _SPREAD)
-    originals = max(_FEWEST, round(size))
+    originals = originals_of(number, options)
     copies = round(originals * options.duplicates / (1 - options.duplicates))
     planted = _random(seed, _PLANTED, number)
     names = [f"{place:04d}.jpg" for place in planted.permutation(originals + copies).tolist()]

@@ -62,10 +62,10 @@ def train_proxy(pixels: Pixels, labels: Labels, options: TrainOptions) -> tuple[
         raise DataError(f"{classes} identities cannot be told apart; training needs at least 2")
     with torch.random.fork_rng(devices=[]):  # seeded without touching the caller's generator
         torch.manual_seed(options.seed)
-        network = TinyFaceNet(options.dimension).to(memory_format=torch.channels_last)  # a quarter faster so
+        network = TinyFaceNet(options.dimension)
         centres = nn.Parameter(F.normalize(torch.randn(classes, options.dimension)))
     losses = _fit(network, centres, _batches(pixels, labels, options), options)
-    return network.to(memory_format=torch.contiguous_format).eval(), losses
+    return network.eval(), losses
 
 
 def margin_loss(embeddings: Tensor, centres: Tensor, labels: Tensor, *, scale: float, margin: float) -> Tensor:
@@ -85,6 +85,7 @@ def _fit(
     optimizer = torch.optim.SGD(parameters, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True)
     losses = np.empty(options.steps, np.float32)
     network.train()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a quarter faster so
     with progress(options.steps, "train", "steps") as bar:
         for step, (images, labels) in enumerate(batches):
             for group in optimizer.param_groups:
@@ -101,6 +102,7 @@ def _fit(
             nn.utils.clip_grad_norm_(parameters, LARGEST_NORM)
             optimizer.step()
             bar.update()
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return losses
 
 

@@ -17,8 +17,8 @@ class TinyFaceNet(nn.Module):
     def __init__(self, dimension: int = 128) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            ConvBlock(3, 16, 3, stride=2),
-            ConvBlock(16, 32, 3, stride=2),
+            ConvBlock(3, 8, 3, stride=2),
+            ConvBlock(8, 32, 3, stride=2),
             ConvBlock(32, 64, 3, stride=2),
             DepthWise(64, 64, groups=64, stride=1, residual=True),
             ConvBlock(64, 96, 3, stride=2),

@@ -1,0 +1,5 @@
+"""`python -m facecore` is the facecore command."""
+
+from facecore.cli import run
+
+run()

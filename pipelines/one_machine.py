@@ -1,0 +1,40 @@
+"""Everything on one machine: embed a data set, keep a part of it, quantize a network on that part, verify it.
+
+python pipelines/one_machine.py IMAGES MODEL PAIRS PAIRS_IMAGES OUT
+"""
+
+import sys
+from pathlib import Path
+
+from facecore.embed import EmbedOptions, embed
+from facecore.models import load_backbone
+from facecore.quantize import Bits, QuantizeOptions, quantize
+from facecore.readers import open_dataset
+from facecore.select import Nms, select
+from facecore.verify import open_protocol, verify
+
+
+def one_machine(
+    images: Path, model: Path, pairs: Path, pairs_images: Path, out: Path, *, keep: float = 0.6, epochs: float = 1.0
+) -> dict[str, float]:
+    """Accuracy on the pairs, by name of the network: `float` before, `w8a8` after quantization on the faces kept.
+
+    What is finished under `out` from an earlier run is not redone.
+    """
+    embed(open_dataset(images), model, out / "embeddings", EmbedOptions())
+    subset = out / "subset.parquet"
+    if not subset.exists():
+        select(out / "embeddings", Nms(), "nms", keep=keep, out=subset)
+    quantized = out / "quantized" / "model.onnx"
+    if not (quantized.parent / "report.json").exists():
+        options = QuantizeOptions(bits=Bits(8, 8), epochs=epochs)
+        quantize(open_dataset(subset, images=images), model, quantized.parent, options, overwrite=True)
+    protocol = open_protocol(pairs, pairs_images)
+    return {
+        name: verify(load_backbone(path), protocol).accuracy for name, path in (("float", model), ("w8a8", quantized))
+    }
+
+
+if __name__ == "__main__":
+    for name, accuracy in one_machine(*map(Path, sys.argv[1:6])).items():
+        sys.stdout.write(f"{name}: {100 * accuracy:.2f} %\n")
