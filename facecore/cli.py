@@ -59,6 +59,7 @@ def _stage(name: str, options: Callable[[], type]) -> Callable[[Callable[..., No
 
     def register(function: Callable[..., None]) -> click.Command:
         command = main.command(name, cls=StageCommand)(verbose(function))
+        assert isinstance(command, StageCommand)
         command.dataclass = options
         return command
 

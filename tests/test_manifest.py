@@ -104,8 +104,6 @@ def test_not_parquet(tmp_path):
     (tmp_path / "x").write_bytes(b"a,b\n1,2\n" * 10)
     line = refusal(read_manifest, tmp_path / "x")
     assert line == f"{tmp_path / 'x'} is not a whole Parquet file; facecore nms writes one"
-    assert line.endswith("); facecore nms writes one")
-    assert "\n" not in line
 
 
 @pytest.mark.parametrize("footer", [None, {b"facecore": b"{}"}, {b"facecore": b"not JSON"}, {b"pandas": b"{}"}])

@@ -31,8 +31,8 @@ def unchanged(name: str, values: Tensor) -> Tensor:
 class OnnxNetwork(nn.Module):
     """A graph from `load_onnx` as a torch module, whose parameters go by their ONNX names in `weights`.
 
-    `on_activation` sees the graph's input and the output of every node, `on_weight` and `on_bias` the constants of every
-    Conv and Gemm; each is called with the tensor's ONNX name and its values, and what it returns is used instead.
+    `on_activation` sees the graph's input and the output of every node, `on_weight` and `on_bias` the constants of
+    every Conv and Gemm; each is called with the tensor's ONNX name and its values, and what it returns is used instead.
     Raises ModelError if the graph has what `load_onnx` would have refused.
     """
 
