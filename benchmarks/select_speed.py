@@ -67,7 +67,7 @@ def measure(faces: int, runs: int) -> dict[str, Any]:
                 vectors_path(store, 0).read_bytes()
 
         def nms() -> None:
-            select(store, Nms(), "nms", keep=0.6, out=Path(folder) / "subset.parquet", overwrite=True)
+            select(store, Nms(), keep=0.6, out=Path(folder) / "subset.parquet", overwrite=True)
 
         reads, selections = [], []
         for run in range(runs + 1):

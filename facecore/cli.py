@@ -54,25 +54,19 @@ def main() -> None:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
 
 
-def _stage(name: str, options: Callable[[], type]) -> Callable[[Callable[..., None]], click.Command]:
-    """Register a command whose options are also the fields of a stage's dataclass."""
+def _stage(name: str, options: str) -> Callable[[Callable[..., None]], click.Command]:
+    """Register a command whose options are also the fields of a stage's dataclass, named as module:class."""
 
     def register(function: Callable[..., None]) -> click.Command:
         command = main.command(name, cls=StageCommand)(verbose(function))
         assert isinstance(command, StageCommand)
-        command.dataclass = options
+        command.options = options
         return command
 
     return register
 
 
-def _embed_options() -> type:
-    from facecore.embed import EmbedOptions
-
-    return EmbedOptions
-
-
-@_stage("embed", _embed_options)
+@_stage("embed", "facecore.embed:EmbedOptions")
 @click.argument("dataset", type=FILE)
 @model
 @click.option("--out", type=FILE, default="embeddings", show_default=True, help="Store to write.")
@@ -102,13 +96,7 @@ def embed_command(
         click.echo(f"{done.rejected:,} faces rejected, see {out / 'rejected.parquet'}")
 
 
-def _nms_options() -> type:
-    from facecore.select import Nms
-
-    return Nms
-
-
-@_stage("nms", _nms_options)
+@_stage("nms", "facecore.select:Nms")
 @click.option("--keep", type=float, required=True, help="Fraction of the faces to keep, in (0, 1]; the count is exact.")
 @click.option("--embeddings", type=FILE, default="embeddings", show_default=True, help="Store to select from.")
 @click.option("--out", type=FILE, default="subset.parquet", show_default=True, help="Manifest to write.")
@@ -117,7 +105,7 @@ def nms_command(keep: float, embeddings: Path, out: Path, overwrite: bool, optio
     """Keep the sparsest faces: of near-duplicates inside an identity, one stays (Face-NMS)."""
     from facecore.select import dropped_path, select
 
-    done = select(embeddings, options, "nms", keep=keep, out=out, overwrite=overwrite)
+    done = select(embeddings, options, keep=keep, out=out, overwrite=overwrite)
     click.echo(
         f"{out}: {done.kept:,} of {done.faces:,} faces, {done.identities_kept:,} of {done.identities:,} identities"
     )
@@ -127,13 +115,7 @@ def nms_command(keep: float, embeddings: Path, out: Path, overwrite: bool, optio
     )
 
 
-def _quantize_options() -> type:
-    from facecore.quantize import QuantizeOptions
-
-    return QuantizeOptions
-
-
-@_stage("quantize", _quantize_options)
+@_stage("quantize", "facecore.quantize:QuantizeOptions")
 @click.option("--manifest", type=FILE, required=True, help="Faces to fine-tune on: a manifest, or any data set.")
 @model
 @images
@@ -160,13 +142,7 @@ def quantize_command(
         click.echo(f"{len(report['rejected']):,} faces could not be read, see {out / 'report.json'}")
 
 
-def _verify_options() -> type:
-    from facecore.verify import VerifyOptions
-
-    return VerifyOptions
-
-
-@_stage("verify", _verify_options)
+@_stage("verify", "facecore.verify:VerifyOptions")
 @model
 @click.option("--pairs", type=FILE, required=True, help="LFW's pairs.txt, a CSV (left, right, same, fold) or a .bin.")
 @click.option("--images", type=FILE, help="Folder that the names in the pairs are relative to; not for .bin.")
@@ -187,13 +163,7 @@ def verify_command(
         click.echo(done.to_text())
 
 
-def _demo_options() -> type:
-    from facecore.demo import DemoOptions
-
-    return DemoOptions
-
-
-@_stage("demo", _demo_options)
+@_stage("demo", "facecore.demo:DemoOptions")
 @click.option("--out", type=FILE, default="demo", show_default=True, help="Folder to work in.")
 @overwrite
 def demo_command(out: Path, overwrite: bool, options: "DemoOptions") -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import pkgutil
 import types
 import typing
 from collections.abc import Callable
@@ -35,7 +36,7 @@ class StageCommand(click.Command):
     becomes the options of Preprocess, None unless one of them is given.
     """
 
-    dataclass: Callable[[], type]
+    options: str  # the dataclass, as module:class
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         *own, helping = super().get_params(ctx)
@@ -50,11 +51,11 @@ class StageCommand(click.Command):
                 values[field.name] = Preprocess(**given) if given else None
             else:
                 values[field.name] = ctx.params.pop(field.name)
-        ctx.params["options"] = self.dataclass()(**values)
+        ctx.params["options"] = pkgutil.resolve_name(self.options)(**values)
         return super().invoke(ctx)
 
     def _fields(self) -> list[tuple["dataclasses.Field[Any]", Any]]:
-        return _typed_fields(self.dataclass())
+        return _typed_fields(pkgutil.resolve_name(self.options))
 
 
 def _typed_fields(dataclass: Any) -> list[tuple["dataclasses.Field[Any]", Any]]:

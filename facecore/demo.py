@@ -50,7 +50,7 @@ def demo(out: Path, options: DemoOptions, *, overwrite: bool = False) -> Iterato
     yield f"embedded  {store.faces:,} faces, {store.rejected} rejected ({out / 'embeddings'})"
 
     subset = out / "subset.parquet"
-    chosen = select(out / "embeddings", Nms(), "nms", keep=options.keep, out=subset, overwrite=overwrite)
+    chosen = select(out / "embeddings", Nms(), keep=options.keep, out=subset, overwrite=overwrite)
     yield f"selected  {chosen.kept:,} of {chosen.faces:,} faces, exactly {options.keep:g} of them ({subset})"
     yield f"          {_removed(subset, drawn)}"
     before = _verified(proxy, drawn)

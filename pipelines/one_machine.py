@@ -24,7 +24,7 @@ def one_machine(
     embed(open_dataset(images), model, out / "embeddings", EmbedOptions())
     subset = out / "subset.parquet"
     if not subset.exists():
-        select(out / "embeddings", Nms(), "nms", keep=keep, out=subset)
+        select(out / "embeddings", Nms(), keep=keep, out=subset)
     quantized = out / "quantized" / "model.onnx"
     if not (quantized.parent / "report.json").exists():
         options = QuantizeOptions(bits=Bits(8, 8), epochs=epochs)

@@ -43,7 +43,7 @@ def stored(vectors):
 
 def run(path, shards, keep, selector=None, **options):
     store = write_store(path / "embeddings", shards)
-    selection = select(store, selector or Nms(), "nms", keep=keep, out=path / "subset.parquet", **options)
+    selection = select(store, selector or Nms(), keep=keep, out=path / "subset.parquet", **options)
     kept = pq.read_table(path / "subset.parquet").to_pandas()
     return selection, kept, pq.read_table(path / "subset.dropped.parquet").to_pandas()
 
@@ -239,7 +239,7 @@ def test_keep_below_the_floor_says_the_smallest_that_can(tmp_path):
 @pytest.mark.parametrize(("keep", "shown"), [(0, "0"), (1.4, "1.4"), (float("nan"), "nan"), (-0.1, "-0.1")])
 def test_keep_outside_its_range(keep, shown, tmp_path):
     with pytest.raises(OptionError) as error:
-        select(tmp_path, Nms(), "nms", keep=keep, out=tmp_path / "out.parquet")
+        select(tmp_path, Nms(), keep=keep, out=tmp_path / "out.parquet")
     assert str(error.value) == f"keep is the fraction of faces to keep, in (0, 1]; got {shown}"
 
 
@@ -261,12 +261,12 @@ def test_an_output_that_exists_is_not_touched(tmp_path):
     run(tmp_path, [random_faces(1, [6, 6])], 0.5)
     before = (tmp_path / "subset.parquet").read_bytes()
     with pytest.raises(DataError) as error:
-        select(tmp_path / "embeddings", Nms(), "nms", keep=0.9, out=tmp_path / "subset.parquet")
+        select(tmp_path / "embeddings", Nms(), keep=0.9, out=tmp_path / "subset.parquet")
     assert str(error.value) == (
         f"{tmp_path / 'subset.parquet'} exists; choose another --out, or add --overwrite to replace it"
     )
     assert (tmp_path / "subset.parquet").read_bytes() == before
-    select(tmp_path / "embeddings", Nms(), "nms", keep=0.9, out=tmp_path / "subset.parquet", overwrite=True)
+    select(tmp_path / "embeddings", Nms(), keep=0.9, out=tmp_path / "subset.parquet", overwrite=True)
     assert pq.read_metadata(tmp_path / "subset.parquet").num_rows == 11
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,8 @@ RANKS: dict[str, Callable[[Vectors], Floats]] = {"identity": identity_sparsity}
 @dataclass(frozen=True)
 class Nms:
     """Keep a face unless its cosine to a kept face of its identity, ranked before it, is above one threshold."""
+
+    name: ClassVar[str] = "nms"
 
     rank: str = field(default="identity", metadata={"help": "What makes a face worth keeping: " + ", ".join(RANKS)})
     min_per_identity: int = field(default=1, metadata={"help": "Faces that every identity keeps at least."})

@@ -38,8 +38,8 @@ def dropped_path(subset: Path) -> Path:
     return subset.with_name(f"{subset.stem}.dropped.parquet")
 
 
-def select(store: Path, selector: Selector, name: str, *, keep: float, out: Path, overwrite: bool = False) -> Selection:
-    """Keep exactly round(keep * faces) faces of a store by the selector called `name`; list the rest with reasons.
+def select(store: Path, selector: Selector, *, keep: float, out: Path, overwrite: bool = False) -> Selection:
+    """Keep exactly round(keep * faces) faces of a store by a selector; list the rest with reasons.
 
     Writes `out` and, beside it, its dropped faces: kept + dropped = all. Raises OptionError if keep is not in (0, 1] or
     cannot hold the floor, DataError if the store is not whole or a file exists.
@@ -53,7 +53,9 @@ def select(store: Path, selector: Selector, name: str, *, keep: float, out: Path
     cuts = _cuts(faces, selector, threshold)
     selection = _summary(faces, cuts, threshold)
     options = {"keep": keep, **dataclasses.asdict(cast(Any, selector))}
-    made = Provenance(name, options, {"embeddings": faces.sha256}, {**_origin(faces), **dataclasses.asdict(selection)})
+    made = Provenance(
+        selector.name, options, {"embeddings": faces.sha256}, {**_origin(faces), **dataclasses.asdict(selection)}
+    )
     _write(faces, cuts, threshold.max_cosine, made, out)
     return selection
 

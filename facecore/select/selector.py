@@ -1,7 +1,7 @@
 """What every selector promises: two functions of one shard of whole identities, and nothing else."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,8 @@ class Cut:
 
 class Selector(Protocol):
     """A way to choose faces inside identities, with one threshold for the whole data set."""
+
+    name: ClassVar[str]  # the command and the stage recorded
 
     @property
     def min_per_identity(self) -> int:
