@@ -237,7 +237,7 @@ def test_the_layout_of_the_listing_does_not_show(dataset, tmp_path):
 
 def test_the_command_loads_the_network(dataset, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr("facecore.embed.load_backbone", lambda path, *, arch: asked.append((path, arch)) or Tiny())
+    monkeypatch.setattr("facecore.embed.run.load_backbone", lambda path, *, arch: asked.append((path, arch)) or Tiny())
     embed(dataset, tmp_path / "tiny.onnx", tmp_path / "one", FOUR, arch="r18")
     run(dataset, tmp_path / "two")
     assert asked == [(tmp_path / "tiny.onnx", "r18")]

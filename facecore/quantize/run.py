@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import math
 import tempfile
 import time
@@ -28,6 +29,8 @@ from facecore.quantize.report import cosine_summary, latency
 from facecore.quantize.student import Student
 from facecore.quantize.teacher import Teacher
 from facecore.readers import Dataset
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,10 +79,12 @@ def quantize(
     target, report_path = out / "model.onnx", out / "report.json"
     refuse_to_overwrite(target, report_path, overwrite=overwrite)
     run = _Run(dataset, model, options, arch)
+    log.info("%s: %s", model, json.dumps(run.facts()["schedule"]))
     began = time.perf_counter()
     run.calibrate()
     calibrated = run.measure(run.integer())
     seconds = {"calibrate": time.perf_counter() - began}
+    log.info("calibrated in %.1f s: mean cosine to full precision %.4f", seconds["calibrate"], calibrated["mean"])
     began = time.perf_counter()
     losses = run.fine_tune()
     seconds["fine_tune"] = time.perf_counter() - began

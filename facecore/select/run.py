@@ -1,6 +1,7 @@
 """The selection stage: an embedding store in, a subset and its dropped faces out."""
 
 import dataclasses
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from facecore.provenance import Provenance, refuse_to_overwrite, written_whole
 from facecore.select.grid import LEVELS, to_levels
 from facecore.select.selector import Cut, Selector
 from facecore.select.threshold import Candidate, Threshold, check_keep, target_for, threshold_for, trimmed_rows
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,9 @@ def _threshold(faces: Embeddings, selector: Selector, keep: float) -> Threshold:
             floor += int(np.minimum(np.diff(shard.starts), selector.min_per_identity).sum())
             bar.update(len(shard))
     target = target_for(keep, faces=faces.rows, floor=floor, min_per_identity=selector.min_per_identity)
-    return threshold_for(profile, target)
+    threshold = threshold_for(profile, target)
+    log.info("%d faces stay at %.5f, %d too many", target + threshold.surplus, threshold.max_cosine, threshold.surplus)
+    return threshold
 
 
 def _cuts(faces: Embeddings, selector: Selector, threshold: Threshold) -> list[Cut]:

@@ -30,7 +30,7 @@ FOLDS = 10
 _TEST_FACES = 8  # of each identity of the test set
 _FEWEST = 3  # faces of an identity, however long the tail
 _SPREAD = 0.55  # standard deviation of the logarithm of an identity's size
-_JITTER = 0.05  # of a burst, as a part of what a new picture would vary by
+_JITTER = 0.08  # of a burst, as a part of what a new picture would vary by
 _STAGE = "draw"
 
 # Streams of random numbers: no two uses of the seed share one.

@@ -27,7 +27,7 @@ LARGEST_NORM = 5.0  # of the gradient; the first steps with a margin would overs
 class TrainOptions:
     """How long and how hard to train; the defaults are for some thousand faces and a minute on two cores."""
 
-    steps: int = field(default=400, metadata={"help": "Batches to train on."})
+    steps: int = field(default=300, metadata={"help": "Batches to train on."})
     batch_size: int = field(default=64, metadata={"help": "Faces in a batch."})
     dimension: int = field(default=128, metadata={"help": "Length of an embedding."})
     learning_rate: float = field(default=0.1, metadata={"help": "Its peak; it rises first and falls to 0."})

@@ -1,0 +1,80 @@
+"""What an earlier run left behind: a store to go on with, one to replace, or something to leave alone."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from facecore.embed.job import Job
+from facecore.embeddings import metadata_path, vectors_path
+from facecore.errors import DataError
+from facecore.manifest import provenance_of
+
+SHARD_FILE = re.compile(r"(img_emb/img_emb_(\d{5,})\.npy|metadata/metadata_(\d{5,})\.parquet)(\.part)?")
+OTHER_FILES = ("meta.json", "meta.json.part", "rejected.parquet", "rejected.parquet.part")
+
+
+def finished_shards(out: Path, job: Job) -> dict[int, list[tuple[int, str]]]:
+    """The shards that need not be redone, and whom they rejected; raises DataError if one is of another plan."""
+    if not _same_plan(out, job):
+        raise _made_otherwise(out)
+    finished = {}
+    for number in sorted({int(match[2] or match[3]) for match in map(SHARD_FILE.fullmatch, _files(out)) if match}):
+        if number >= len(job):
+            raise _made_otherwise(out)
+        try:
+            made = provenance_of(metadata_path(out, number))
+            vectors = np.load(vectors_path(out, number), mmap_mode="r")
+        except (OSError, ValueError, pa.ArrowException):
+            continue  # missing or damaged: written anew
+        if made is None or made.facts.get("fingerprint") != job.fingerprint(number):
+            raise _made_otherwise(out)
+        rejected = [(row, reason) for row, reason in made.facts["rejected"]]
+        if vectors.shape == (len(job.faces(number)) - len(rejected), job.backbone.dimension):
+            finished[number] = rejected
+    return finished
+
+
+def _same_plan(out: Path, job: Job) -> bool:
+    """Whether meta.json, if there is one that can be read, is of the same faces and options."""
+    meta = read_meta(out)
+    wanted = {**job.recipe, "dataset": job.dataset.sha256}
+    model = meta.get("model", {}).get("sha256")
+    return not meta or (wanted.items() <= meta.items() and model == job.backbone.sha256)
+
+
+def _made_otherwise(out: Path) -> DataError:
+    return DataError(
+        f"{out} was made from other faces or options; choose another --out, or add --overwrite to replace it"
+    )
+
+
+def make_room(out: Path, *, overwrite: bool) -> None:
+    """Raise DataError if `out` is anything but a store; remove that store's files, and no others, if `overwrite`."""
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out} is a file; choose another --out, a folder to be made")
+    own = [name for name in _files(out) if name in OTHER_FILES or SHARD_FILE.fullmatch(name)]
+    is_store = read_meta(out) or any(SHARD_FILE.fullmatch(name) for name in own)
+    if out.exists() and not is_store and any(path.name not in ("img_emb", "metadata") for path in out.iterdir()):
+        raise DataError(f"{out} holds other files and is not an embedding store; choose another --out")
+    if overwrite:
+        for name in sorted(own, key=lambda name: name not in OTHER_FILES):  # meta.json goes before the shards
+            (out / name).unlink()
+
+
+def _files(out: Path) -> list[str]:
+    """What lies where a store has its files, relative to it."""
+    folders = (out, out / "img_emb", out / "metadata")
+    return [path.relative_to(out).as_posix() for folder in folders for path in folder.glob("*")]
+
+
+def read_meta(out: Path) -> dict[str, Any]:
+    """meta.json, or nothing if it is missing or not that of a store."""
+    try:
+        meta = json.loads((out / "meta.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return meta if isinstance(meta, dict) and "shards" in meta else {}
