@@ -24,7 +24,7 @@ class DemoOptions:
 
     keep: float = field(default=0.6, metadata={"help": "Fraction of the faces to keep."})
     identities: int = field(default=120, metadata={"help": "People to draw."})
-    steps: int = field(default=400, metadata={"help": "Batches to train the proxy on."})
+    steps: int = field(default=300, metadata={"help": "Batches to train the proxy on."})
     seed: int = field(default=0, metadata={"help": "Another seed draws other people."})
 
 

@@ -5,6 +5,7 @@ from facecore.models.load import load_backbone, load_onnx
 from facecore.models.onnx_backbone import record_preprocess
 from facecore.models.onnx_network import OnnxNetwork
 from facecore.models.torch_backbone import ARCHITECTURES
+from facecore.models.torch_to_onnx import to_onnx
 
 __all__ = [
     "ARCHITECTURES",
@@ -14,4 +15,5 @@ __all__ = [
     "load_backbone",
     "load_onnx",
     "record_preprocess",
+    "to_onnx",
 ]

@@ -1,15 +1,9 @@
 """A model file to a network that runs, or to a graph that can be quantized: literal tables by file suffix."""
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import onnx
-import torch
 
 from facecore.errors import ModelError, OptionError
 from facecore.models.backbone import DEFAULT_SIZE, Backbone, first_line
@@ -22,8 +16,7 @@ from facecore.models.torch_backbone import (
     load_program,
     program_backbone,
 )
-
-LARGEST_BATCH = 4096  # torch.export wants a bound; the ONNX file itself has none
+from facecore.models.torch_to_onnx import exported, to_onnx
 
 
 def load_backbone(path: Path, *, arch: str | None = None) -> Backbone:
@@ -57,39 +50,21 @@ def _checked_suffix(path: Path, arch: str | None) -> str:
 
 def _checkpoint_graph(path: Path, arch: str | None) -> onnx.ModelProto:
     network = load_checkpoint(path, check_architecture(path, arch))
-    batch = torch.export.Dim("n", min=1, max=LARGEST_BATCH)
-    images = torch.zeros(2, 3, DEFAULT_SIZE, DEFAULT_SIZE)
-    return _exported(path, network, args=(images,), dynamic_shapes=({0: batch},))
+    return _exported(path, lambda: to_onnx(network, DEFAULT_SIZE))
 
 
-def _exported(
-    path: Path, network: Any, *, args: tuple[torch.Tensor, ...] = (), dynamic_shapes: Any = None
-) -> onnx.ModelProto:
+def _program_graph(path: Path, arch: str | None) -> onnx.ModelProto:
+    program = load_program(path).exported
+    return _exported(path, lambda: exported(program))
+
+
+def _exported(path: Path, export: Callable[[], onnx.ModelProto]) -> onnx.ModelProto:
     try:
-        with _quiet():
-            program = torch.onnx.export(
-                network, args, dynamo=True, external_data=False, verbose=False, dynamic_shapes=dynamic_shapes
-            )
+        return export()
     except Exception as error:  # the exporter raises its own for every step
         raise ModelError(
             f"torch cannot export {path} to ONNX ({first_line(error)}); export it yourself and name the .onnx file"
         ) from error
-    assert program is not None  # only the exporter without dynamo returns None
-    return program.model_proto
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the exporter prints, logs and warns of: its own progress, and optional packages it lacks."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 Loader = Callable[[Path, str | None], Backbone]
@@ -103,7 +78,7 @@ BACKBONES: dict[str, Loader] = {
 }
 GRAPHS: dict[str, Reader] = {
     ".onnx": lambda path, _: read_onnx(path),
-    ".pt2": lambda path, _: _exported(path, load_program(path).exported),
+    ".pt2": _program_graph,
     ".pt": _checkpoint_graph,
     ".pth": _checkpoint_graph,
 }

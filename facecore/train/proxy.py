@@ -54,7 +54,8 @@ def train_proxy(pixels: Pixels, labels: Labels, options: TrainOptions) -> tuple[
     """A network trained to tell the labels apart, in evaluation mode, and the loss of each step.
 
     Takes pixels (n, 112, 112, 3), RGB, and labels (n,) from 0 to classes - 1; equal arguments give equal weights on
-    one machine. Raises DataError if there is nothing to tell apart, OptionError if the loss leaves the numbers.
+    one machine with one number of torch threads. Raises DataError if there is nothing to tell apart, OptionError if
+    the loss leaves the numbers.
     """
     assert len(pixels) == len(labels)
     classes = int(labels.max()) + 1 if len(labels) else 0

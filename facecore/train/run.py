@@ -1,30 +1,20 @@
 """The training stage: a data set in, an ONNX network out."""
 
-import contextlib
 import dataclasses
-import io
-import logging
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
-import torch
-from torch import nn
 
 from facecore.errors import DataError, OptionError
 from facecore.images import Pixels, Preprocess, load_batches
-from facecore.models import record_preprocess
+from facecore.models import record_preprocess, to_onnx
 from facecore.progress import progress
 from facecore.provenance import Provenance, refuse_to_overwrite, written_whole
 from facecore.readers import Dataset
 from facecore.train.proxy import TrainOptions, train_proxy
 from facecore.train.tiny import SIZE
 
-OPSET = 18
-LARGEST_BATCH = 4096  # torch.export wants a bound; the ONNX file itself has none
 LAST_STEPS = 20  # whose mean loss is reported: one batch says little
 
 
@@ -51,7 +41,7 @@ def train(dataset: Dataset, out: Path, options: TrainOptions, *, overwrite: bool
     names, labels = np.unique(np.array(dataset.faces["identity"].to_pylist()), return_inverse=True)
     network, losses = train_proxy(_pixels(dataset), labels.astype(np.int64), options)
     facts = {"faces": len(labels), "identities": len(names)}
-    model = to_onnx(network)
+    model = to_onnx(network, SIZE)
     record_preprocess(model, Preprocess())
     made = Provenance("train", dataclasses.asdict(options), {"dataset": dataset.sha256}, facts)
     model.metadata_props.add(key="facecore", value=made.to_json())
@@ -61,43 +51,6 @@ def train(dataset: Dataset, out: Path, options: TrainOptions, *, overwrite: bool
     return Training(
         **facts, parameters=parameters, first_loss=float(losses[0]), last_loss=float(losses[-LAST_STEPS:].mean())
     )
-
-
-def to_onnx(network: nn.Module) -> onnx.ModelProto:
-    """The network as an ONNX graph from images (n, 3, 112, 112) to embeddings, for any n."""
-    batch = torch.export.Dim("n", min=1, max=LARGEST_BATCH)
-    with _quiet():
-        program = torch.onnx.export(
-            network,
-            (torch.zeros(2, 3, SIZE, SIZE),),
-            input_names=["images"],
-            output_names=["embeddings"],
-            opset_version=OPSET,
-            dynamic_shapes=({0: batch},),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-    assert program is not None  # only the exporter without dynamo returns None
-    model = program.model_proto
-    # the exporter notes where in whose file system each node came from: equal networks must give equal bytes
-    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output, model.graph):
-        del part.metadata_props[:]
-    return model
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the exporter prints, logs and warns of: its own progress, and optional packages it lacks."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _pixels(dataset: Dataset) -> Pixels:
