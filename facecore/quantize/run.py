@@ -89,16 +89,17 @@ def quantize(
     losses = run.fine_tune()
     seconds["fine_tune"] = time.perf_counter() - began
     integer = run.integer()
-    with written_whole(target) as part:
-        onnx.save(integer, part)
     report = {
         **run.facts(),
         "cosine_to_teacher": {"calibrated": calibrated, "fine_tuned": run.measure(integer)},
         "loss": {"first": losses[0], "last": float(np.mean(losses[-10:]))} if losses else None,
-        "bytes": {"float": run.float_bytes, "quantized": target.stat().st_size},
+        "bytes": {"float": run.float_bytes, "quantized": len(integer.SerializeToString())},
         "latency_ms": run.latency(integer),
         "seconds": seconds,
     }
+    report_path.unlink(missing_ok=True)  # never a report beside a model that it is not of
+    with written_whole(target) as part:
+        part.write_bytes(integer.SerializeToString())
     write_text_whole(report_path, json.dumps(report, indent=2, sort_keys=True, allow_nan=False) + "\n")
     return report
 
