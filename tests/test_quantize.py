@@ -19,7 +19,7 @@ from facecore.provenance import Provenance
 from facecore.quantize import Bits, QuantizeOptions, quantize
 from facecore.quantize.distill import Schedule, distill, embedding_loss, orders
 from facecore.quantize.export import to_float, to_integer
-from facecore.quantize.primitives import Affine, MovingRange, fake_weight, weight_scales
+from facecore.quantize.primitives import Affine, MovingRange, RangeSearch, fake_weight, weight_scales
 from facecore.quantize.student import Student, activation_bits
 from facecore.readers import open_dataset
 
@@ -124,6 +124,21 @@ def test_a_range_is_a_mean_over_batches():
         moving.observe(torch.tensor([-2.0, 5.0]))
     moving.observe(torch.tensor([-2.0, 105.0]))  # one outlier after twenty batches counts for a twentieth
     assert moving.high == pytest.approx(10)
+
+
+def test_a_few_large_values_are_clipped_for_the_sake_of_the_others():
+    values = torch.cat([torch.linspace(0, 1, 10_000), torch.tensor([4.0])])
+    search = RangeSearch(0, 4, 4)
+    search.observe(values)
+    errors = {
+        share: float((Affine.over(0, 4 * share, 4).fake(values) - values).square().sum())
+        for share in np.arange(0.25, 1.01, 0.05)
+    }
+    assert search.best().scale * 15 == pytest.approx(4 * min(errors, key=errors.get))
+    assert search.best().scale * 15 < 2
+    even = RangeSearch(-1, 1, 4)
+    even.observe(torch.linspace(-1, 1, 1000))
+    assert even.best() == Affine.over(-1, 1, 4)
 
 
 @pytest.mark.parametrize("text", ["w9a9", "w1a8", "w8a9"])

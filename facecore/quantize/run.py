@@ -30,6 +30,8 @@ from facecore.quantize.student import Student
 from facecore.quantize.teacher import Teacher
 from facecore.readers import Dataset
 
+CALIBRATION_BATCH = 32  # of which a range is a mean, so not the user's to change with --batch-size
+
 log = logging.getLogger(__name__)
 
 
@@ -128,15 +130,8 @@ class _Run:
     def calibrate(self) -> None:
         """Set the ranges of the student's tensors."""
         rows = self._faces.evenly(self._options.calibration_faces)
-        with progress(len(rows), "calibrate", "faces") as bar:
-
-            def batches() -> Iterator[Tensor]:
-                for found, images in self._faces.batches(rows, self._options.batch_size):
-                    if len(found):
-                        yield torch.from_numpy(images)
-                    bar.update(len(found))
-
-            self._student.calibrate(batches())
+        batches = self._faces.batches(rows, CALIBRATION_BATCH)
+        self._student.calibrate([torch.from_numpy(images) for found, images in batches if len(found)])
 
     def fine_tune(self) -> list[float]:
         """Train the student; returns the loss of every step."""

@@ -1,6 +1,7 @@
 """The student: a network that computes as its integer twin will, and can be trained."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import onnx
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from facecore.models import OnnxNetwork
 from facecore.quantize.bits import Bits
-from facecore.quantize.primitives import Affine, MovingRange, fake_weight, weight_scales
+from facecore.quantize.primitives import Affine, MovingRange, RangeSearch, fake_weight, weight_scales
 
 MATRIX_OPERATORS = ("Conv", "Gemm")
 # These move values about without changing them, so their output has the quantizer of their input.
@@ -17,6 +18,15 @@ CLAMPS = ("Relu", "Clip")
 # Pixels (p - 127.5) / 127.5 over [-1, 1] in 255 steps all lie half-way between two integers, where every runtime rounds
 # its own way; over 254 steps none does.
 OFF_TIES = 255 / 254
+SEARCHED = 4  # batches on which the best part of a range is sought
+
+
+class Observer(Protocol):
+    """What looks at the values of a tensor."""
+
+    def observe(self, values: Tensor) -> None:
+        """Take one batch into account."""
+        ...
 
 
 def activation_bits(graph: onnx.GraphProto, bits: int) -> dict[str, int]:
@@ -66,25 +76,34 @@ class Student:
         self._moved = {node.output: node.inputs[0] for node in self.network.nodes if node.op in MOVES}
         self.quantizers: dict[str, Affine] = {}
 
-    def calibrate(self, batches: Iterable[Tensor]) -> None:
-        """Gather the range of every tensor over some batches of input, then fix the quantizers."""
+    def calibrate(self, batches: Sequence[Tensor]) -> None:
+        """Set the quantizer of every tensor from batches of input (n, 3, size, size): the range, then its best part.
+
+        The range is that of all batches; which part of it loses least is tried on the first SEARCHED.
+        """
         ranges = {name: MovingRange() for name in self._bits_of}
-
-        def observe(name: str, values: Tensor) -> Tensor:
-            if name in ranges:
-                ranges[name].observe(values)
-            return values
-
-        self.network.on_activation = observe
-        with torch.inference_mode():
-            for batch in batches:
-                self.network(batch)
-        self.quantizers = {name: ranges[name].affine(bits) for name, bits in self._bits_of.items()}
-        pixels = ranges[self.network.input]
+        self._watch(batches, ranges)
+        pixels = ranges.pop(self.network.input)  # whose range is known and full
+        searches = {name: RangeSearch(found.low, found.high, self._bits_of[name]) for name, found in ranges.items()}
+        self._watch(batches[:SEARCHED], searches)
+        self.quantizers = {name: search.best() for name, search in searches.items()}
         self.quantizers[self.network.input] = Affine.over(pixels.low * OFF_TIES, pixels.high * OFF_TIES, 8)
         self.network.on_activation = self._fake_activation
         self.network.on_weight = self._fake_weight
         self.network.on_bias = self._fake_bias
+
+    def _watch(self, batches: Sequence[Tensor], observers: Mapping[str, Observer]) -> None:
+        """Run the float network and show every tensor to the observer of its name."""
+
+        def show(name: str, values: Tensor) -> Tensor:
+            if name in observers:
+                observers[name].observe(values)
+            return values
+
+        self.network.on_activation = show
+        with torch.inference_mode():
+            for batch in batches:
+                self.network(batch)
 
     def _fake_activation(self, name: str, values: Tensor) -> Tensor:
         quantizer = self.quantizers.get(name)
