@@ -4,7 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command does, before torch is imported
+
+import torch  # noqa: E402
 
 
 @pytest.fixture(scope="session")

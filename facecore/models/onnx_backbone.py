@@ -97,6 +97,8 @@ def open_session(model: onnx.ModelProto, path: Path) -> onnxruntime.InferenceSes
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions, which say the same as the log
     options.use_deterministic_compute = True
+    # threads that spin while they wait take the cores from those that decode the next images
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     available = onnxruntime.get_available_providers()
     try:
         return onnxruntime.InferenceSession(

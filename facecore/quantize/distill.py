@@ -66,7 +66,7 @@ def distill(
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, schedule.steps))
     losses: list[float] = []
     for images, target in batches:
-        loss = embedding_loss(student.network(images), target)
+        loss = embedding_loss(student.network(images.to(student.device)), target.to(student.device))
         losses.append(float(loss.detach()))
         if not np.isfinite(losses[-1]):
             raise ModelError(

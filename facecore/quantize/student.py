@@ -65,8 +65,8 @@ class Student:
 
     def __init__(self, model: onnx.ModelProto, bits: Bits) -> None:
         self.bits = bits
-        self.network = OnnxNetwork(model)
-        self.network.eval()
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.network = OnnxNetwork(model).eval().to(self.device)
         self._bits_of = activation_bits(model.graph, bits.activations)
         self._inputs = {  # what a bias is added to: a tensor times a weight
             node.inputs[2]: (node.inputs[0], node.inputs[1])
@@ -103,7 +103,7 @@ class Student:
         self.network.on_activation = show
         with torch.inference_mode():
             for batch in batches:
-                self.network(batch)
+                self.network(batch.to(self.device))
 
     def _fake_activation(self, name: str, values: Tensor) -> Tensor:
         quantizer = self.quantizers.get(name)
