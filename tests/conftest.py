@@ -7,7 +7,7 @@ import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command does, before torch is imported
 
-import torch  # noqa: E402
+import torch
 
 
 @pytest.fixture(scope="session")
