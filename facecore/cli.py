@@ -36,22 +36,25 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except FacecoreError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            where = f"{error.filename}: {error.strerror}" if error.filename else str(error).splitlines()[0]
+            raise click.ClickException(f"{where}; check the path, its permissions and the free space") from error
         except KeyboardInterrupt:
-            click.echo("Interrupted; nothing is half-written, run the same command again", err=True)
+            click.echo("Interrupted; nothing is half-written, and embed goes on where it was", err=True)
             ctx.exit(INTERRUPTED)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="facecore")
 def main() -> None:
-    r"""Find the faces that matter: select a core set, and fine-tune low-bit networks on it.
+    """Find the faces that matter: select a core set, and fine-tune low-bit networks on it.
 
     \b
-    facecore embed DATASET --model M       vectors of every face
-    facecore nms --keep 0.6                the subset, and a reason for every face left out
+    facecore embed DATASET --model M           vectors of every face
+    facecore nms --keep 0.6                    the subset, and a reason for every face left out
     facecore quantize --manifest S --model M   an integer network, fine-tuned on the subset
-    facecore verify --model M --pairs P    what it is worth
-    """
+    facecore verify --model M --pairs P        what it is worth
+    """  # noqa: D301 (click wants the control character itself)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
 
 

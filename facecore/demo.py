@@ -13,6 +13,7 @@ from facecore.models import load_backbone
 from facecore.quantize import QuantizeOptions, quantize
 from facecore.readers import open_dataset
 from facecore.select import Nms, select
+from facecore.select.threshold import check_keep
 from facecore.synthesis import Drawn, DrawOptions, draw_dataset
 from facecore.train import TrainOptions, train
 from facecore.verify import Verification, open_protocol, verify
@@ -27,6 +28,20 @@ class DemoOptions:
     steps: int = field(default=300, metadata={"help": "Batches to train the proxy on."})
     seed: int = field(default=0, metadata={"help": "Another seed draws other people."})
 
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
+        _ = self.drawing, self.training  # which check the rest
+
+    @property
+    def drawing(self) -> DrawOptions:
+        """What to draw."""
+        return DrawOptions(identities=self.identities, seed=self.seed, wrong_labels=min(8, self.identities))
+
+    @property
+    def training(self) -> TrainOptions:
+        """How to train the proxy."""
+        return TrainOptions(steps=self.steps, seed=self.seed)
+
 
 def demo(out: Path, options: DemoOptions, *, overwrite: bool = False) -> Iterator[str]:
     """Draw, train a proxy, embed, select, quantize and verify under `out`; yields what to tell the user, line by line.
@@ -36,15 +51,14 @@ def demo(out: Path, options: DemoOptions, *, overwrite: bool = False) -> Iterato
     if out.exists() and not overwrite:
         raise DataError(f"{out} exists; choose another --out, or add --overwrite to replace it")
     began = time.perf_counter()
-    drawing = DrawOptions(identities=options.identities, seed=options.seed, wrong_labels=min(8, options.identities))
-    drawn = draw_dataset(out / "faces", drawing, overwrite=overwrite)
+    drawn = draw_dataset(out / "faces", options.drawing, overwrite=overwrite)
     yield (
         f"drew      {drawn.faces:,} faces of {drawn.identities:,} identities, {drawn.duplicates:,} of them planted "
         f"near-duplicates and {drawn.wrong_labels} under a wrong label"
     )
     proxy = out / "proxy.onnx"
     faces = open_dataset(drawn.images)
-    trained = train(faces, proxy, TrainOptions(steps=options.steps, seed=options.seed), overwrite=overwrite)
+    trained = train(faces, proxy, options.training, overwrite=overwrite)
     yield f"trained   a proxy of {trained.parameters:,} parameters on them ({proxy})"
     store = embed(faces, proxy, out / "embeddings", EmbedOptions(), overwrite=overwrite)
     yield f"embedded  {store.faces:,} faces, {store.rejected} rejected ({out / 'embeddings'})"

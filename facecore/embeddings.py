@@ -129,7 +129,9 @@ class Embeddings:
         except (ValueError, KeyError, TypeError):
             complete = False
         if not complete:
-            raise DataError(f"{path / 'meta.json'} is damaged; run facecore embed --overwrite")
+            raise DataError(
+                f"{path / 'meta.json'} is damaged; run facecore embed again, and if it refuses, with --overwrite"
+            )
         for number, expected in enumerate(rows):
             store._check_rows(number, expected)
         store._check_order()
@@ -140,7 +142,7 @@ class Embeddings:
         try:
             vectors = np.load(there, mmap_mode="r").shape
             rows = pq.read_metadata(described).num_rows
-        except (OSError, ValueError, pa.ArrowException):
+        except (OSError, ValueError, EOFError, pa.ArrowException):
             raise DataError(
                 f"shard {number} of {self.path} is missing or damaged; "
                 f"delete {described} and run facecore embed again, it redoes only that shard"

@@ -79,8 +79,19 @@ def write_text_whole(path: Path, text: str) -> None:
 
 
 def refuse_to_overwrite(*paths: Path, overwrite: bool) -> None:
-    """Raise DataError if any of the paths exists, unless the user asked to overwrite."""
-    if not overwrite:
-        for path in paths:
-            if path.exists():
-                raise DataError(f"{path} exists; choose another --out, or add --overwrite to replace it")
+    """Raise DataError if a file cannot be written at any of the paths, or is there and not to be overwritten."""
+    for path in paths:
+        if path.is_dir():
+            raise DataError(f"{path} is a folder; choose another --out")
+        if path.exists() and not overwrite:
+            raise DataError(f"{path} exists; choose another --out, or add --overwrite to replace it")
+        check_folder(path.parent)
+
+
+def check_folder(path: Path) -> None:
+    """Raise DataError unless the path is, or can be made, a folder to write in."""
+    there = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not there.is_dir():
+        raise DataError(f"{there} is a file, so nothing can be written in it; choose another --out")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise DataError(f"{there} is not writable; choose another --out, or change its permissions")

@@ -274,7 +274,7 @@ def test_an_interrupt_is_130_and_the_run_goes_on_later(here):
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=60)
     assert running.returncode == 130, said
-    assert said == "Interrupted; nothing is half-written, run the same command again\n"
+    assert said == "Interrupted; nothing is half-written, and embed goes on where it was\n"
     assert not Path("embeddings/meta.json").exists()
     done = len(list(Path("embeddings/metadata").glob("*.parquet")))
     assert 0 < done < 120
@@ -292,3 +292,94 @@ def test_every_command_has_help(name):
     assert main.commands[name].help.rstrip().endswith(".")
     options = [line for line in output.splitlines() if line.lstrip().startswith("-")]
     assert len(options) > 3
+
+
+def test_a_store_that_lost_the_bytes_of_a_shard_is_mended_by_embedding_again(here):
+    words = ["embed", "faces", "--model", "net.onnx", "--shard-rows", "5"]
+    facecore(*words)
+    whole = {path: path.read_bytes() for path in Path("embeddings").rglob("*") if path.is_file()}
+    vectors = Path("embeddings/img_emb/img_emb_00000.npy")
+    for damage in (b"", whole[vectors][:100], whole[vectors][:-2] + b"\x00\x3c"):  # gone, cut, and another number
+        vectors.write_bytes(damage)
+        code, output = facecore(*words)
+        assert code == 0
+        assert output.rstrip().endswith(", 1 of 2 shards were there already")
+        assert whole == {path: path.read_bytes() for path in Path("embeddings").rglob("*") if path.is_file()}
+    vectors.write_bytes(b"")
+    assert facecore("nms", "--keep", "0.6") == (
+        1,
+        "Error: shard 0 of embeddings is missing or damaged; delete embeddings/metadata/metadata_00000.parquet "
+        "and run facecore embed again, it redoes only that shard\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        ("embed faces --model net.onnx --out pairs.csv/sub", "pairs.csv is a file, so nothing can be written in it"),
+        (
+            "quantize --manifest faces --model net.onnx --out pairs.csv",
+            "pairs.csv is a file, so nothing can be written in it",
+        ),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_found_before_the_work(command, line, here):
+    assert facecore(*command.split()) == (1, f"Error: {line}; choose another --out\n")
+
+
+def test_an_output_that_is_a_folder(here):
+    embedded()
+    for more in ([], ["--overwrite"]):
+        assert facecore("nms", "--keep", "0.6", "--out", "faces", *more) == (
+            1, "Error: faces is a folder; choose another --out\n",
+        )  # fmt: skip
+
+
+def test_a_full_disk_is_one_line(here, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "embeddings/img_emb/img_emb_00000.npy.part")
+
+    monkeypatch.setattr("facecore.embed.run.write_shard", full)
+    assert facecore("embed", "faces", "--model", "net.onnx") == (
+        1,
+        "Error: embeddings/img_emb/img_emb_00000.npy.part: No space left on device; "
+        "check the path, its permissions and the free space\n",
+    )
+
+
+def test_a_network_without_products_cannot_be_quantized(here):
+    from onnx import helper
+    from test_models_onnx import model_of
+
+    nodes = [helper.make_node("GlobalAveragePool", ["in"], ["p"]), helper.make_node("Flatten", ["p"], ["out"])]
+    written(model_of(nodes, {}), Path("flat.onnx"))
+    assert facecore("quantize", "--manifest", "faces", "--model", "flat.onnx") == (
+        1,
+        "Error: the network has no convolution or matrix product, so there is nothing to quantize\n",
+    )
+
+
+def test_a_data_set_of_which_nothing_can_be_read(here):
+    folder_of(Path("damaged"), {"a/1.jpg": b"nothing", "a/2.jpg": b"nothing"})
+    assert facecore("quantize", "--manifest", "damaged", "--model", "net.onnx", "--max-rejected", "1") == (
+        1,
+        "Error: none of 2 faces can be read, first a/1.jpg: not an image: unknown image format; mend the data set\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        ("demo --keep 2", "keep is the fraction of faces to keep, in (0, 1]; got 2"),
+        ("demo --steps 0", "steps must be at least 1, got 0"),
+        ("quantize --manifest faces --model net.onnx --seed -1", "seed must be 0 or more, got -1"),
+    ],
+)
+def test_options_are_checked_before_any_work(command, line, here):
+    assert facecore(*command.split()) == (1, f"Error: {line}\n")
+    assert not Path("demo").exists()
+
+
+def test_the_first_screen_shows_the_job_line_by_line():
+    _, output = facecore("--help")
+    assert "\n  facecore nms --keep 0.6                    the subset" in output

@@ -129,13 +129,17 @@ def test_damaged_meta(store, change):
     meta = json.loads((store / "meta.json").read_text())
     change(meta)
     (store / "meta.json").write_text(json.dumps(meta))
-    assert refusal(Embeddings.open, store) == f"{store / 'meta.json'} is damaged; run facecore embed --overwrite"
+    assert refusal(Embeddings.open, store) == (
+        f"{store / 'meta.json'} is damaged; run facecore embed again, and if it refuses, with --overwrite"
+    )
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '"x"'])
 def test_meta_of_something_else(store, text):
     (store / "meta.json").write_text(text)
-    assert refusal(Embeddings.open, store) == f"{store / 'meta.json'} is damaged; run facecore embed --overwrite"
+    assert refusal(Embeddings.open, store) == (
+        f"{store / 'meta.json'} is damaged; run facecore embed again, and if it refuses, with --overwrite"
+    )
 
 
 @pytest.mark.parametrize("where", [vectors_path, metadata_path])

@@ -180,7 +180,9 @@ def test_a_file_that_is_not_a_checkpoint(held, tmp_path, capsys):
         load_backbone(path, arch="mbf")
     line = str(caught.value)
     assert line.startswith(
-        f"{path} is not a checkpoint of tensors (" if held not in ("empty", "a number") else f"{path} h"
+        f"{path} is not a checkpoint of tensors alone, and nothing else is read"
+        if held not in ("empty", "a number")
+        else f"{path} h"
     )
     assert line.endswith("; save network.state_dict() with torch.save")
     assert "\n" not in line

@@ -78,9 +78,16 @@ def test_a_stale_part_is_replaced(tmp_path):
 
 def test_refuse_to_overwrite(tmp_path):
     there = tmp_path / "there"
-    there.mkdir()
+    there.touch()
     refuse_to_overwrite(tmp_path / "a", tmp_path / "b", overwrite=False)
     refuse_to_overwrite(tmp_path / "a", there, overwrite=True)
     with pytest.raises(DataError) as caught:
         refuse_to_overwrite(tmp_path / "a", there, overwrite=False)
     assert str(caught.value) == f"{there} exists; choose another --out, or add --overwrite to replace it"
+
+
+def test_a_folder_is_no_place_for_a_file(tmp_path):
+    for overwrite in (False, True):
+        with pytest.raises(DataError) as caught:
+            refuse_to_overwrite(tmp_path, overwrite=overwrite)
+        assert str(caught.value) == f"{tmp_path} is a folder; choose another --out"

@@ -151,11 +151,11 @@ def test_widths_outside_their_range(text):
 def test_widths_that_are_none(text):
     with pytest.raises(OptionError) as error:
         Bits.parse(text)
-    assert str(error.value) == f"bits are written as w8a8 or w4a8, got {text}"
+    assert str(error.value) == f"bits are written as w8a8 or w4a8, got {text!r}"
 
 
 def test_widths_are_read_as_they_are_written():
-    assert (Bits.parse("w4a8"), str(Bits(4, 8))) == (Bits(4, 8), "w4a8")
+    assert (Bits.parse("w4a8"), Bits.parse("W4A8"), str(Bits(4, 8))) == (Bits(4, 8), Bits(4, 8), "w4a8")
 
 
 # The integer graph

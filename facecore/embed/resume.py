@@ -12,6 +12,7 @@ from facecore.embed.job import Job
 from facecore.embeddings import metadata_path, vectors_path
 from facecore.errors import DataError
 from facecore.manifest import provenance_of
+from facecore.provenance import check_folder, sha256_of_file
 
 SHARD_FILE = re.compile(r"(img_emb/img_emb_(\d{5,})\.npy|metadata/metadata_(\d{5,})\.parquet)(\.part)?")
 OTHER_FILES = ("meta.json", "meta.json.part", "rejected.parquet", "rejected.parquet.part")
@@ -21,6 +22,7 @@ def finished_shards(out: Path, job: Job) -> dict[int, list[tuple[int, str]]]:
     """The shards that need not be redone, and whom they rejected; raises DataError if one is of another plan."""
     if not _same_plan(out, job):
         raise _made_otherwise(out)
+    recorded = {number: entry.get("img_emb") for number, entry in enumerate(read_meta(out).get("shards", []))}
     finished = {}
     for number in sorted({int(match[2] or match[3]) for match in map(SHARD_FILE.fullmatch, _files(out)) if match}):
         if number >= len(job):
@@ -28,12 +30,13 @@ def finished_shards(out: Path, job: Job) -> dict[int, list[tuple[int, str]]]:
         try:
             made = provenance_of(metadata_path(out, number))
             vectors = np.load(vectors_path(out, number), mmap_mode="r")
-        except (OSError, ValueError, pa.ArrowException):
+        except (OSError, ValueError, EOFError, pa.ArrowException):
             continue  # missing or damaged: written anew
         if made is None or made.facts.get("fingerprint") != job.fingerprint(number):
             raise _made_otherwise(out)
         rejected = [(row, reason) for row, reason in made.facts["rejected"]]
-        if vectors.shape == (len(job.faces(number)) - len(rejected), job.backbone.dimension):
+        right_shape = vectors.shape == (len(job.faces(number)) - len(rejected), job.backbone.dimension)
+        if right_shape and recorded.get(number) in (None, sha256_of_file(vectors_path(out, number))):
             finished[number] = rejected
     return finished
 
@@ -56,6 +59,7 @@ def make_room(out: Path, *, overwrite: bool) -> None:
     """Raise DataError if `out` is anything but a store; remove that store's files, and no others, if `overwrite`."""
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file; choose another --out, a folder to be made")
+    check_folder(out)
     own = [name for name in _files(out) if name in OTHER_FILES or SHARD_FILE.fullmatch(name)]
     is_store = read_meta(out) or any(SHARD_FILE.fullmatch(name) for name in own)
     if out.exists() and not is_store and any(path.name not in ("img_emb", "metadata") for path in out.iterdir()):

@@ -18,6 +18,7 @@ from facecore.images import Floats, Preprocess
 from facecore.models.backbone import DEFAULT_SIZE, first_line, in_chunks
 from facecore.models.iresnet import r18, r34, r50, r100, r200
 from facecore.models.mobilefacenet import mbf, mbf_large
+from facecore.models.quiet import quiet
 from facecore.provenance import sha256_of_file
 
 ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
@@ -111,7 +112,8 @@ def read_parameters(path: Path) -> dict[str, Tensor]:
             held = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
         raise ModelError(
-            f"{path} is not a checkpoint of tensors ({first_line(error)}); save network.state_dict() with torch.save"
+            f"{path} is not a checkpoint of tensors alone, and nothing else is read; "
+            "save network.state_dict() with torch.save"
         ) from error
     for key in ("state_dict_backbone", "state_dict"):
         if isinstance(held, Mapping) and isinstance(held.get(key), Mapping):
@@ -164,7 +166,7 @@ def load_program(path: Path) -> Program:
     Raises ModelError if the file is not one from (n, 3, s, s) float32 images, in inference mode.
     """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), quiet("torch.export"):
             warnings.simplefilter("ignore")
             program = torch.export.load(path)
     except Exception as error:  # zip, JSON and torch each raise their own

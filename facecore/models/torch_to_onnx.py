@@ -2,13 +2,13 @@
 
 import contextlib
 import io
-import logging
 import warnings
-from collections.abc import Iterator
 
 import onnx
 import torch
 from torch import nn
+
+from facecore.models.quiet import quiet
 
 LARGEST_BATCH = 4096  # torch.export wants a bound; the ONNX file itself has none
 OPSET = 18
@@ -24,7 +24,9 @@ def to_onnx(network: nn.Module, size: int) -> onnx.ModelProto:
 
 def exported(program: torch.export.ExportedProgram) -> onnx.ModelProto:
     """A program of torch.export as a graph from `images` to `embeddings`; raises whatever the exporter does."""
-    with _quiet():
+    # without what the exporter prints, logs and warns of: its own progress, and optional packages it lacks
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), quiet("torch.onnx"):
+        warnings.simplefilter("ignore")
         written = torch.onnx.export(
             program,
             input_names=["images"],
@@ -44,17 +46,3 @@ def exported(program: torch.export.ExportedProgram) -> onnx.ModelProto:
 
 def _any_batch() -> tuple[dict[int, torch.export.Dim]]:
     return ({0: torch.export.Dim("n", min=1, max=LARGEST_BATCH)},)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the exporter prints, logs and warns of: its own progress, and optional packages it lacks."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -21,9 +21,9 @@ class Bits:
     @classmethod
     def parse(cls, text: str) -> "Bits":
         """The widths that a text such as w8a8 names; raises OptionError on any other text."""
-        match = re.fullmatch(r"w(\d+)a(\d+)", text)
+        match = re.fullmatch(r"w(\d+)a(\d+)", text.lower())
         if not match:
-            raise OptionError(f"bits are written as w8a8 or w4a8, got {text}")
+            raise OptionError(f"bits are written as w8a8 or w4a8, got {text!r}")
         return cls(int(match[1]), int(match[2]))
 
     def __str__(self) -> str:

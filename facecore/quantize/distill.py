@@ -26,6 +26,8 @@ class Schedule:
             raise OptionError(f"steps must be 0 or more, got {self.steps}")
         if self.batch_size < 1:
             raise OptionError(f"batch_size must be 1 or more, got {self.batch_size}")
+        if self.seed < 0:
+            raise OptionError(f"seed must be 0 or more, got {self.seed}")
         if not 0 < self.learning_rate < 10:
             raise OptionError(f"learning_rate must be above 0 and below 10, got {self.learning_rate:g}")
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from facecore.errors import ModelError
 from facecore.images import Floats
 from facecore.models import Backbone
 
@@ -14,9 +15,15 @@ LATENCY_RUNS = 7
 
 
 def cosines(a: Floats, b: Floats) -> Floats:
-    """The cosine of each row of a to the same row of b, (n,)."""
-    product = np.einsum("ij,ij->i", a, b)
-    return np.asarray(product / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)), np.float32)
+    """The cosine of each row of a to the same row of b, (n,); raises ModelError if a row has none."""
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    bad = int((~(np.isfinite(lengths) & (lengths > 0))).sum())
+    if bad:
+        raise ModelError(
+            f"the network's embeddings of {bad:,} of {len(a):,} faces are zero or not finite; "
+            "check that the network and its preprocessing belong together"
+        )
+    return np.asarray(np.einsum("ij,ij->i", a, b) / lengths, np.float32)
 
 
 def cosine_summary(student: Floats, teacher: Floats) -> dict[str, float]:

@@ -16,7 +16,7 @@ import onnx
 import torch
 from torch import Tensor
 
-from facecore.errors import OptionError
+from facecore.errors import DataError, OptionError
 from facecore.images import Floats, Preprocess
 from facecore.models import Backbone, load_backbone, load_onnx, record_preprocess
 from facecore.progress import progress
@@ -131,7 +131,11 @@ class _Run:
         """Set the ranges of the student's tensors."""
         rows = self._faces.evenly(self._options.calibration_faces)
         batches = self._faces.batches(rows, CALIBRATION_BATCH)
-        self._student.calibrate([torch.from_numpy(images) for found, images in batches if len(found)])
+        readable = [torch.from_numpy(images) for found, images in batches if len(found)]
+        if not readable:
+            source, reason = next(iter(self._faces.rejected.items()))
+            raise DataError(f"none of {len(rows):,} faces can be read, first {source}: {reason}; mend the data set")
+        self._student.calibrate(readable)
 
     def fine_tune(self) -> list[float]:
         """Train the student; returns the loss of every step."""

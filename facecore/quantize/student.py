@@ -7,6 +7,7 @@ import onnx
 import torch
 from torch import Tensor
 
+from facecore.errors import ModelError
 from facecore.models import OnnxNetwork
 from facecore.quantize.bits import Bits
 from facecore.quantize.primitives import Affine, MovingRange, RangeSearch, fake_weight, weight_scales
@@ -67,6 +68,8 @@ class Student:
         self.bits = bits
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network = OnnxNetwork(model).eval().to(self.device)
+        if not any(node.op in MATRIX_OPERATORS for node in self.network.nodes):
+            raise ModelError("the network has no convolution or matrix product, so there is nothing to quantize")
         self._bits_of = activation_bits(model.graph, bits.activations)
         self._inputs = {  # what a bias is added to: a tensor times a weight
             node.inputs[2]: (node.inputs[0], node.inputs[1])

@@ -170,7 +170,8 @@ class RecordIO:
         data = os.pread(self._file, count, at)  # of its own position: threads may read at once
         if len(data) < count:
             raise DataError(
-                f"{self._rec} ends at byte {at + len(data):,}, inside a record; it was cut short, copy it again"
+                f"{self._rec} has {os.fstat(self._file).st_size:,} bytes, but a record goes on to byte {at + count:,}; "
+                "it was cut short or is damaged, copy it again"
             )
         return data
 

@@ -38,10 +38,10 @@ def target_for(keep: float, *, faces: int, floor: int, min_per_identity: int) ->
     if target < max(1, floor):
         least = math.ceil(max(1, floor) / faces * 1e6) / 1e6
         why = f"every identity keeps at least {min_per_identity:,}, {floor:,} in all" if floor else "that is none"
-        way_out = ", or --min-per-identity 0" if floor > 1 else ""
-        raise OptionError(
-            f"keep {keep:g} asks for {target:,} of {faces:,} faces, but {why}; use --keep {least:g} or more{way_out}"
-        )
+        way_out = f"--keep {least:g}{' or more' if least < 1 else ''}"
+        if floor > 1:
+            way_out += f", or {'--min-per-identity 0' if min_per_identity == 1 else 'a lower --min-per-identity'}"
+        raise OptionError(f"keep {keep:g} asks for {target:,} of {faces:,} faces, but {why}; use {way_out}")
     return target
 
 
