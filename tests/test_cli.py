@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from pictures import folder_of, jpeg
+from records import insightface, write_records
 from test_models_onnx import small, written
 from test_quantize import network
 
@@ -383,3 +384,16 @@ def test_options_are_checked_before_any_work(command, line, here):
 def test_the_first_screen_shows_the_job_line_by_line():
     _, output = facecore("--help")
     assert "\n  facecore nms --keep 0.6                    the subset" in output
+
+
+def test_the_main_job_on_recordio(here):
+    people = [[jpeg(10 * person + face, 16) for face in range(4)] for person in range(3)]
+    Path("packed").mkdir()
+    write_records(Path("packed"), insightface(people))
+    code, output = facecore("embed", "packed", "--model", "net.onnx")
+    assert (code, output.startswith("embeddings: 12 faces of 3 identities in ")) == (0, True)
+    code, output = facecore("nms", "--keep", "0.5")
+    assert (code, output.splitlines()[0]) == (0, "subset.parquet: 6 of 12 faces, 3 of 3 identities")
+    code, _ = facecore("quantize", "--manifest", "subset.parquet", "--model", "net.onnx", "--steps", "1")
+    assert code == 0
+    assert json.loads(Path("quantized/report.json").read_text())["faces"] == 6
