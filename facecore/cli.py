@@ -36,6 +36,8 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except FacecoreError as error:
             raise click.ClickException(str(error)) from error
+        except BrokenPipeError:
+            raise  # whoever reads our output has had enough, which click takes quietly
         except OSError as error:
             where = f"{error.filename}: {error.strerror}" if error.filename else str(error).splitlines()[0]
             raise click.ClickException(f"{where}; check the path, its permissions and the free space") from error

@@ -442,3 +442,9 @@ def test_the_real_network_in_eight_bits(tmp_path, real_data):
     assert report["cosine_to_teacher"]["calibrated"]["mean"] > 0.985
     assert report["cosine_to_teacher"]["fine_tuned"]["mean"] > 0.985
     assert report["bytes"]["quantized"] < 0.29 * report["bytes"]["float"]
+
+
+def test_calibration_tells_of_every_batch_of_both_passes(tmp_path):
+    student, told = Student(normalised(tmp_path), Bits()), []
+    student.calibrate([torch.from_numpy(batch_of(2))] * 6, on_batch=lambda: told.append(1))
+    assert len(told) == 6 + 4

@@ -73,8 +73,8 @@ class _Writer:
 
     def _matrix(self, node: onnx.NodeProto, output: str) -> None:
         name = str(node.output[0])
-        weight, s_x = self._floats[node.input[1]], self._quantizers[node.input[0]].scale
-        bias = self._floats[node.input[2]] if len(node.input) > 2 else np.zeros(len(weight), np.float32)
+        weight, bias = self._floats[node.input[1]], self._floats[node.input[2]]
+        s_x = self._quantizers[node.input[0]].scale
         least = (np.abs(bias.astype(np.float64)) / s_x / LARGEST_BIAS).astype(np.float32)
         highest = (1 << (self._bits.weights - 1)) - 1
         scales = np.maximum(weight_scales(torch.tensor(weight), self._bits.weights).numpy(), least)

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from facecore.errors import ModelError
 from facecore.images import Floats
 from facecore.models import Backbone
+from facecore.progress import progress
 
 LATENCY_BATCHES = (1, 64)
 LATENCY_RUNS = 7
@@ -34,18 +36,21 @@ def cosine_summary(student: Floats, teacher: Floats) -> dict[str, float]:
 
 def latency(models: dict[str, Backbone], size: int) -> dict[str, dict[str, float]]:
     """Median milliseconds an image of each model at each batch size, the models taking turns run by run."""
-    result: dict[str, dict[str, float]] = {}
-    for batch in LATENCY_BATCHES:
-        images = np.random.default_rng(0).uniform(-1, 1, (batch, 3, size, size)).astype(np.float32)
-        seconds: dict[str, list[float]] = {name: [] for name in models}
-        for run in range(LATENCY_RUNS + 1):
-            for name, model in models.items():
-                began = time.perf_counter()
-                model.embed(images)
-                if run:  # the first warms up
-                    seconds[name].append(time.perf_counter() - began)
-        result[f"batch_{batch}"] = {name: 1e3 * statistics.median(of) / batch for name, of in seconds.items()}
-    return result
+    with progress(len(LATENCY_BATCHES) * (LATENCY_RUNS + 1), "time", "rounds") as bar:
+        return {f"batch_{batch}": _latency(models, size, batch, bar.update) for batch in LATENCY_BATCHES}
+
+
+def _latency(models: dict[str, Backbone], size: int, batch: int, on_round: Callable[[], object]) -> dict[str, float]:
+    images = np.random.default_rng(0).uniform(-1, 1, (batch, 3, size, size)).astype(np.float32)
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    for run in range(LATENCY_RUNS + 1):
+        for name, model in models.items():
+            began = time.perf_counter()
+            model.embed(images)
+            if run:  # the first warms up
+                seconds[name].append(time.perf_counter() - began)
+        on_round()
+    return {name: 1e3 * statistics.median(of) / batch for name, of in seconds.items()}
 
 
 def one_line(report: dict[str, Any]) -> str:

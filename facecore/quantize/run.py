@@ -26,7 +26,7 @@ from facecore.quantize.distill import Schedule, distill, orders
 from facecore.quantize.export import to_float, to_integer
 from facecore.quantize.faces import Faces, Rows
 from facecore.quantize.report import cosine_summary, latency
-from facecore.quantize.student import Student
+from facecore.quantize.student import SEARCHED, Student
 from facecore.quantize.teacher import Teacher
 from facecore.readers import Dataset
 
@@ -135,7 +135,8 @@ class _Run:
         if not readable:
             source, reason = next(iter(self._faces.rejected.items()))
             raise DataError(f"none of {len(rows):,} faces can be read, first {source}: {reason}; mend the data set")
-        self._student.calibrate(readable)
+        with progress(len(readable) + len(readable[:SEARCHED]), "calibrate", "batches") as bar:
+            self._student.calibrate(readable, on_batch=bar.update)
 
     def fine_tune(self) -> list[float]:
         """Train the student; returns the loss of every step."""
@@ -174,10 +175,11 @@ class _Run:
 
     def measure(self, integer: onnx.ModelProto) -> dict[str, float]:
         """Cosine of the integer model's embeddings, run as a file is, to the teacher's."""
-        with _as_backbone(integer) as backbone:
-            pairs: list[tuple[Floats, Floats]] = []
-            rows: Rows = self._faces.evenly(self._options.calibration_faces)
+        rows: Rows = self._faces.evenly(self._options.calibration_faces)
+        pairs: list[tuple[Floats, Floats]] = []
+        with _as_backbone(integer) as backbone, progress(len(rows), "measure", "faces") as bar:
             for found, images in self._faces.batches(rows, 64):
+                bar.update(len(found))
                 if len(found):
                     pairs.append((backbone.embed(images), self._teacher.embed(found, images, mirrored=False)))
         student, teacher = (np.concatenate(side) for side in zip(*pairs, strict=True))

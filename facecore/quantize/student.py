@@ -1,6 +1,6 @@
 """The student: a network that computes as its integer twin will, and can be trained."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import onnx
@@ -79,23 +79,26 @@ class Student:
         self._moved = {node.output: node.inputs[0] for node in self.network.nodes if node.op in MOVES}
         self.quantizers: dict[str, Affine] = {}
 
-    def calibrate(self, batches: Sequence[Tensor]) -> None:
+    def calibrate(self, batches: Sequence[Tensor], *, on_batch: Callable[[], object] = lambda: None) -> None:
         """Set the quantizer of every tensor from batches of input (n, 3, size, size): the range, then its best part.
 
-        The range is that of all batches; which part of it loses least is tried on the first SEARCHED.
+        The range is that of all batches; which part of it loses least is tried on the first SEARCHED. `on_batch` is
+        called after each batch of either pass.
         """
         ranges = {name: MovingRange() for name in self._bits_of}
-        self._watch(batches, ranges)
+        self._watch(batches, ranges, on_batch)
         pixels = ranges.pop(self.network.input)  # whose range is known and full
         searches = {name: RangeSearch(found.low, found.high, self._bits_of[name]) for name, found in ranges.items()}
-        self._watch(batches[:SEARCHED], searches)
+        self._watch(batches[:SEARCHED], searches, on_batch)
         self.quantizers = {name: search.best() for name, search in searches.items()}
         self.quantizers[self.network.input] = Affine.over(pixels.low * OFF_TIES, pixels.high * OFF_TIES, 8)
         self.network.on_activation = self._fake_activation
         self.network.on_weight = self._fake_weight
         self.network.on_bias = self._fake_bias
 
-    def _watch(self, batches: Sequence[Tensor], observers: Mapping[str, Observer]) -> None:
+    def _watch(
+        self, batches: Sequence[Tensor], observers: Mapping[str, Observer], on_batch: Callable[[], object]
+    ) -> None:
         """Run the float network and show every tensor to the observer of its name."""
 
         def show(name: str, values: Tensor) -> Tensor:
@@ -107,6 +110,7 @@ class Student:
         with torch.inference_mode():
             for batch in batches:
                 self.network(batch.to(self.device))
+                on_batch()
 
     def _fake_activation(self, name: str, values: Tensor) -> Tensor:
         quantizer = self.quantizers.get(name)
