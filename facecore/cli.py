@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes
     from facecore.demo import DemoOptions
     from facecore.embed import EmbedOptions
     from facecore.quantize import QuantizeOptions
-    from facecore.select import Nms
+    from facecore.select import Nms, Selection
     from facecore.verify import VerifyOptions
 
 INTERRUPTED = 130
@@ -25,6 +25,7 @@ FILE = click.Path(path_type=Path)
 arch = click.option("--arch", help="Network of an arcface_torch checkpoint: r18, r34, r50, r100, r200, mbf, mbf_large.")
 overwrite = click.option("--overwrite", is_flag=True, help="Replace what is there.")
 images = click.option("--images", type=FILE, help="Root of a manifest's images, if not where they were.")
+threads = click.option("--threads", type=click.IntRange(1), help="Cores to use; all by default. Changes no byte.")
 model = click.option("--model", type=FILE, required=True, help="Network: .onnx, .pt2, or .pt/.pth with --arch.")
 
 
@@ -103,22 +104,37 @@ def embed_command(
 
 
 @_stage("nms", "facecore.select:Nms")
-@click.option("--keep", type=float, required=True, help="Fraction of the faces to keep, in (0, 1]; the count is exact.")
+@click.option("--keep", type=float, help="Fraction of the faces to keep, in (0, 1]; the count is exact.")
+@click.option("--max-cosine", type=float, help="Instead of --keep: suppress above this cosine, however many stay.")
 @click.option("--embeddings", type=FILE, default="embeddings", show_default=True, help="Store to select from.")
 @click.option("--out", type=FILE, default="subset.parquet", show_default=True, help="Manifest to write.")
+@threads
 @overwrite
-def nms_command(keep: float, embeddings: Path, out: Path, overwrite: bool, options: "Nms") -> None:
+def nms_command(
+    keep: float | None,
+    max_cosine: float | None,
+    embeddings: Path,
+    out: Path,
+    threads: int | None,
+    overwrite: bool,
+    options: "Nms",
+) -> None:
     """Keep the sparsest faces: of near-duplicates inside an identity, one stays (Face-NMS)."""
-    from facecore.select import dropped_path, select
+    from facecore.select import select
 
-    done = select(embeddings, options, keep=keep, out=out, overwrite=overwrite)
+    done = select(embeddings, options, keep=keep, max_cosine=max_cosine, out=out, overwrite=overwrite, threads=threads)
+    _say_selection(done, out)
+    click.echo(f"t* = {done.max_cosine:.4f}: a near-duplicate has a cosine above it to the kept face named as its rival")
+
+
+def _say_selection(done: "Selection", out: Path) -> None:
+    from facecore.select import dropped_path
+
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in done.dropped.items())
     click.echo(
         f"{out}: {done.kept:,} of {done.faces:,} faces, {done.identities_kept:,} of {done.identities:,} identities"
     )
-    click.echo(
-        f"{dropped_path(out)}: {done.near_duplicates:,} near-duplicates with a cosine above {done.max_cosine:.4f} "
-        f"to a kept face, {done.trimmed:,} trimmed to the exact count"
-    )
+    click.echo(f"{dropped_path(out)}: {dropped or 'nobody'}")
 
 
 @_stage("quantize", "facecore.quantize:QuantizeOptions")

@@ -11,22 +11,23 @@ from facecore.provenance import Provenance
 
 
 def shard_of(vectors, identities):
-    """A shard of the given rows, which must be sorted by identity; face_id is identity/number."""
-    faces = pa.table(
-        {
-            "face_id": [f"{person}/{row:04d}" for row, person in enumerate(identities)],
-            "identity": [str(person) for person in identities],
-            "source": [f"{person}/{row:04d}.jpg" for row, person in enumerate(identities)],
-        }
-    )
-    rows = np.asarray(vectors, np.float32)
-    return Shard(rows, identity_starts(faces, Path("a shard")), faces)
+    """A shard of the given rows, which must be sorted by identity."""
+    column = pa.chunked_array([pa.array([str(person) for person in identities], pa.string())])
+    return Shard(np.asarray(vectors, np.float32), identity_starts(column, Path("a shard")))
 
 
-def faces_at(*degrees, identity="a"):
+def names_of(shard):
+    """The metadata of a shard: identities are numbered, face_id is identity/row of the store, both with zeros."""
+    identity = np.repeat(np.arange(shard.identities) + shard.first_identity, np.diff(shard.starts))
+    person = [f"p{number:03d}" for number in identity]
+    face_id = [f"{name}/{row + shard.first:04d}" for row, name in enumerate(person)]
+    return pa.table({"face_id": face_id, "identity": person, "source": [f"{face}.jpg" for face in face_id]})
+
+
+def faces_at(*degrees):
     """One identity, faces at these angles on a circle."""
     angle = np.radians(degrees)
-    return shard_of(np.stack([np.cos(angle), np.sin(angle)], 1), [identity] * len(degrees))
+    return shard_of(np.stack([np.cos(angle), np.sin(angle)], 1), ["a"] * len(degrees))
 
 
 def random_faces(seed, sizes, dimension=8, spread=0.6):
@@ -47,23 +48,18 @@ def split(shard, cuts):
     """The same faces as several shards, cut before the identities with these numbers."""
     edges = [0, *cuts, shard.identities]
     for a, b in itertools.pairwise(edges):
-        rows = slice(int(shard.starts[a]), int(shard.starts[b]))
-        yield Shard(
-            shard.vectors[rows],
-            shard.starts[a : b + 1] - shard.starts[a],
-            shard.faces.slice(rows.start, rows.stop - rows.start),
-        )
+        begin, end = int(shard.starts[a]), int(shard.starts[b])
+        yield Shard(shard.vectors[begin:end], shard.starts[a : b + 1] - begin, begin, a)
 
 
-def write_store(path, shards):
-    """A complete embedding store of these shards."""
+def write_store(path, shards, **columns):
+    """A complete embedding store of one shard, or of one that was split; columns ride along, a list for all rows."""
     shards = list(shards)
     for number, shard in enumerate(shards):
-        write_shard(path, number, shard.vectors.astype(np.float16), shard.faces, Provenance("test"))
-    write_meta(
-        path,
-        {"root": "images", "format": "folder"},
-        dimension=shards[0].vectors.shape[1],
-        shards=len(shards),
-    )
+        faces = names_of(shard)
+        for name, values in columns.items():
+            faces = faces.append_column(name, pa.array(values[shard.first : shard.first + len(shard)]))
+        write_shard(path, number, shard.vectors.astype(np.float16), faces, Provenance("test"))
+    facts = {"root": "images", "format": "folder"}
+    write_meta(path, facts, dimension=shards[0].vectors.shape[1], shards=len(shards))
     return path

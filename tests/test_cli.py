@@ -63,7 +63,7 @@ def test_embed_nms_quantize_verify(here):
     dropped = pq.read_table("subset.dropped.parquet").to_pylist()
     assert (code, len(kept), len(dropped)) == (0, 6, 4)
     assert output.splitlines()[0] == "subset.parquet: 6 of 10 faces, 3 of 3 identities"
-    assert output.splitlines()[1].startswith("subset.dropped.parquet: ")
+    assert output.splitlines()[1] == "subset.dropped.parquet: 4 near-duplicate"
     assert {face["rival"] for face in dropped} <= set(kept["face_id"].to_pylist())
 
     code, output = facecore("quantize", "--manifest", "subset.parquet", "--model", "net.onnx", "--steps", "2")
@@ -167,7 +167,11 @@ MISTAKES = {
     "keep 0": ("nms --keep 0", "keep is the fraction of faces to keep, in (0, 1]; got 0"),
     "keep 1.4": ("nms --keep 1.4", "keep is the fraction of faces to keep, in (0, 1]; got 1.4"),
     "keep nan": ("nms --keep nan", "keep is the fraction of faces to keep, in (0, 1]; got nan"),
-    "an unknown rank": ("nms --keep 0.6 --rank best", "rank is one of identity; got best"),
+    "an unknown rank": ("nms --keep 0.6 --rank best", "rank is one of identity, central, random; got best"),
+    "neither a fraction nor a cosine": (
+        "nms",
+        "give --keep, the fraction of faces to keep, or --max-cosine, and not both",
+    ),
     "bits": (
         "quantize --manifest faces --model net.onnx --bits w9a9",
         "bits per weight go from 2 to 8, as in w8a8 or w4a8; got 9",
@@ -258,7 +262,7 @@ def test_a_network_that_gives_nothing(here):
     assert reasons == ["the embedding has length zero"]
 
 
-@pytest.mark.parametrize("words", [["nms"], ["nms", "--keep", "much"], ["fly"], ["embed", "faces"]])
+@pytest.mark.parametrize("words", [["verify"], ["nms", "--keep", "much"], ["fly"], ["embed", "faces"]])
 def test_a_usage_error_is_2(words, here):
     code, output = facecore(*words)
     assert code == 2

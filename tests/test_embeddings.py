@@ -1,7 +1,6 @@
 """The embedding store: its invariants, and the line for each way to break one."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from geometry import random_faces, shard_of, split, write_store
 
+from facecore.compiled import widen_rows
 from facecore.embeddings import (
+    Buffers,
     Embeddings,
     identity_starts,
     metadata_path,
@@ -55,14 +56,16 @@ def test_there_and_back(store):
     found = Embeddings.open(store)
     assert (found.rows, found.identities, found.dimension, len(found)) == (4, 3, 8, 3)
     assert found.meta["model"] == "x"
-    shards = list(found)
+    shards = [found.shard(number) for number in range(3)]
     assert [(len(shard), shard.identities) for shard in shards] == [(3, 2), (0, 0), (1, 1)]
     assert [shard.starts.tolist() for shard in shards] == [[0, 2, 3], [0], [0, 1]]
     for number, (shard, people) in enumerate(zip(shards, PEOPLE, strict=True)):
         assert shard.vectors.dtype == np.float32
         np.testing.assert_allclose(shard.vectors, unit(len(people), number), atol=1e-3)
-        assert shard.faces.equals(faces_of(people))
-        assert shard.faces.schema.metadata is None
+        assert found.faces(number).equals(faces_of(people))
+        assert found.faces(number).schema.metadata is None
+    assert found.faces(0, ["identity"]).to_pydict() == {"identity": ["a", "a", "b"]}
+    assert [(shard.first, shard.first_identity) for shard in shards] == [(0, 0), (3, 2), (3, 2)]
 
 
 def test_other_tools_can_read_the_layout(store):
@@ -174,7 +177,7 @@ def test_rows_that_do_not_match(store):
 def test_vectors_of_another_dimension(store, shape):
     np.save(vectors_path(store, 0), np.zeros(shape, np.float16))
     assert refusal(Embeddings.open, store) == (
-        f"{vectors_path(store, 0)} has the shape {shape}, but meta.json says 8 numbers a face; "
+        f"{vectors_path(store, 0)} has the shape {shape} of float16, but meta.json says 8 float16 numbers a face; "
         "delete it and run facecore embed again, it redoes only that shard"
     )
 
@@ -216,7 +219,7 @@ def test_identity_starts_against_counting(tmp_path):
     rng = np.random.default_rng(0)
     counts = rng.integers(1, 5, 30)
     people = [f"{i:02d}" for i, count in enumerate(counts) for _ in range(count)]
-    assert identity_starts(faces_of(people), tmp_path).tolist() == [0, *np.cumsum(counts).tolist()]
+    assert identity_starts(faces_of(people)["identity"], tmp_path).tolist() == [0, *np.cumsum(counts).tolist()]
 
 
 def test_an_identity_over_two_shards_is_refused(tmp_path):
@@ -235,7 +238,38 @@ def test_the_hash_is_of_what_is_stored_not_of_the_shards(tmp_path):
     faces = random_faces(0, [3, 4, 2])
     whole = Embeddings.open(write_store(tmp_path / "whole", [faces]))
     cut = Embeddings.open(write_store(tmp_path / "cut", split(faces, [1, 2])))
-    renamed = shard_of(faces.vectors, ["p000"] * 3 + ["p001"] * 5 + ["p002"])
-    renamed = replace(renamed, faces=renamed.faces.set_column(0, "face_id", faces.faces["face_id"]))
-    other = Embeddings.open(write_store(tmp_path / "other", [renamed]))
+    other = Embeddings.open(write_store(tmp_path / "other", [shard_of(faces.vectors, "aaabbbbbc")]))
     assert whole.sha256 == cut.sha256 != other.sha256
+
+
+@pytest.mark.parametrize("rows", [1, 4, 7, 100])
+def test_pieces_are_whole_identities_and_together_the_store(tmp_path, rows):
+    faces = random_faces(0, [3, 4, 1, 9, 2])
+    store = Embeddings.open(write_store(tmp_path / "store", split(faces, [2, 3])))
+    pieces = store.pieces(rows=rows)
+    assert all(len(piece) <= rows or len(piece.starts) == 2 for piece in pieces)
+    buffers, row, identity = Buffers(), 0, 0
+    for piece in pieces:
+        shard = store.read(piece, buffers)
+        assert (shard.first, shard.first_identity) == (row, identity)
+        assert (shard.starts + row).tolist() == faces.starts[identity : identity + shard.identities + 1].tolist()
+        stored = faces.vectors[row : row + len(shard)].astype(np.float16).astype(np.float64)
+        np.testing.assert_allclose(
+            shard.vectors, stored / np.linalg.norm(stored, axis=1, keepdims=True), atol=2e-7, rtol=0
+        )
+        row, identity = row + len(shard), identity + shard.identities
+    assert (row, identity) == (19, 5)
+
+
+def test_every_half_is_widened_exactly():
+    bits = np.arange(1 << 16, dtype=np.uint16)
+    finite = bits.view(np.float16)[np.isfinite(bits.view(np.float16))]
+    rows = np.empty((len(finite), 2), np.float32)
+    assert widen_rows(np.stack([finite, np.ones_like(finite)], 1), rows, tolerance=np.inf) == -1
+    np.testing.assert_allclose(rows[:, 0] / rows[:, 1], finite.astype(np.float32), rtol=3e-7)  # normalising rounds
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_number_that_is_none_is_found(value):
+    halves = np.array([[0.6, 0.8], [0.6, value], [1, 0]], np.float16)
+    assert widen_rows(halves, np.empty((3, 2), np.float32), tolerance=2e-3) == 1

@@ -15,12 +15,13 @@ import facecore
 ROOT = Path(facecore.__file__).parent
 
 LAYERS = [
-    {"errors", "progress"},
+    {"errors", "progress", "parallel", "compiled", "grid"},
     {"provenance", "__init__"},
     {"manifest", "images"},
     {"embeddings"},
+    {"centres"},
     {"readers", "models", "search"},
-    {"embed", "select", "train", "quantize", "synthesis", "verify"},
+    {"embed", "select", "train", "quantize", "synthesis", "verify", "review", "importing", "forget"},
     {"commands", "demo"},  # demo composes the stages, which never import each other
     {"cli"},
     {"__main__"},

@@ -1,22 +1,27 @@
+import dataclasses
 import itertools
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from geometry import faces_at, random_faces, shard_of, split, write_store
-from hypothesis import given, settings
+from geometry import faces_at, names_of, random_faces, shard_of, write_store
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from facecore.centres import own_cosines
+from facecore.embeddings import Embeddings
 from facecore.errors import DataError, OptionError
+from facecore.grid import LEVELS, STEPS, to_cosines, to_levels
 from facecore.manifest import read_manifest
-from facecore.select import SELECTORS, Nms, select
-from facecore.select.greedy import add_profile, kept_at, profile_of
-from facecore.select.grid import LEVELS, STEPS, to_cosines, to_levels
-from facecore.select.nms import identity_sparsity
-from facecore.select.run import dropped_path
-from facecore.select.threshold import threshold_for
-
-every_selector = pytest.mark.parametrize("cls", SELECTORS.values(), ids=SELECTORS.keys())
+from facecore.select import Nms, dropped_path, select
+from facecore.select.cutting import Ranked
+from facecore.select.gram import gram_levels
+from facecore.select.greedy import add_profile, keep_greedily
+from facecore.select.large import walk
+from facecore.select.local import rank_rows
+from facecore.select.ranks import RANKS, draws
+from facecore.select.selector import REASONS
+from facecore.select.threshold import find_threshold, threshold_at
 
 
 def greedy_oracle(levels, level):
@@ -28,10 +33,15 @@ def greedy_oracle(levels, level):
     return kept
 
 
+def own(shard):
+    """Sparsity of the faces of one identity, on the grid."""
+    return 1 - to_cosines(to_levels(shard.vectors @ shard.vectors.mean(axis=0, dtype=np.float64)))
+
+
 def levels_of(shard):
     """The cosines of one identity in rank order, on the grid, computed the slow way."""
     gram = np.array([[float(np.dot(a, b)) for b in shard.vectors] for a in shard.vectors], np.float32)
-    order = np.argsort(-to_levels(identity_sparsity(shard.vectors) - 1).astype(int), kind="stable")
+    order = np.argsort(-own(shard), kind="stable")
     return to_levels(gram)[np.ix_(order, order)]
 
 
@@ -65,44 +75,119 @@ def test_cosines_beyond_one_by_rounding_are_one():
 # Inside one identity
 
 
+def nms_cut(shard, max_cosine, **options):
+    """The cut of a shard, with the reasons in words."""
+    cut = Nms(**options).prepare(None).cut(shard, int(to_levels(np.array(max_cosine))))
+    return [REASONS[code] for code in cut.fates.reason], cut.fates
+
+
+def packed(levels):
+    """The lower triangle of a matrix, row by row."""
+    return levels[np.tril_indices(len(levels), -1)]
+
+
+def profile_of(levels, least, most):
+    change, pairs = np.zeros(LEVELS, np.int64), np.empty((2, levels.size), np.int64)
+    add_profile(packed(levels), len(levels), least, most, pairs[0], pairs[1], change)
+    return np.cumsum(change)
+
+
+def kept_at(levels, level):
+    kept = np.empty(len(levels), np.bool_)
+    keep_greedily(packed(levels), level, kept)
+    return np.flatnonzero(kept).tolist()
+
+
 def test_the_near_twin_goes_and_names_its_rival():
-    cut = Nms().cut(faces_at(0, 1, 90), int(to_levels(np.array(0.9))))
-    assert cut.kept.tolist() == [True, False, True]
-    assert cut.rival.tolist() == [-1, 0, -1]
-    assert cut.cosine[1] == pytest.approx(np.cos(np.radians(1)), abs=1 / STEPS)
+    reasons, fates = nms_cut(faces_at(0, 1, 90), 0.9)
+    assert reasons == ["", "near-duplicate", ""]
+    assert fates.rival.tolist() == [-1, 0, -1]
+    assert to_cosines(fates.rival_level)[1] == pytest.approx(np.cos(np.radians(1)), abs=1 / STEPS)
 
 
 def test_sparsity_is_the_mean_distance_to_the_whole_identity():
-    shard = faces_at(0, 90, 180)
-    assert identity_sparsity(shard.vectors) == pytest.approx([1 - 1 / 3 * (1 + 0 - 1), 1 - 1 / 3, 1], abs=1e-6)
+    _, fates = nms_cut(faces_at(0, 90, 180), 1)
+    assert fates.sparsity == pytest.approx([1 - 1 / 3 * (1 + 0 - 1), 1 - 1 / 3, 1], abs=1e-4)
+
+
+def test_central_is_the_reverse_of_identity():
+    shard = faces_at(0, 5, 10, 60)
+    assert nms_cut(shard, 1, rank="central")[1].sparsity == pytest.approx(1 - nms_cut(shard, 1)[1].sparsity)
+    assert nms_cut(shard, 0.9, rank="central")[0] == ["near-duplicate", "near-duplicate", "", ""]
+
+
+def test_random_draws_depend_on_seed_and_row_alone():
+    assert draws(1, 5, 3).tolist() == draws(1, 0, 8)[5:].tolist()
+    assert not set(draws(1, 0, 100)) & set(draws(2, 0, 100))
+    assert (np.histogram(draws(0, 0, 100_000), 10, (0, 1))[0] / 1e4) == pytest.approx(1, abs=0.05)
 
 
 def test_ranks_ties_by_face_id():
-    cut = Nms().cut(faces_at(10, 10, 10), LEVELS - 2)
-    assert cut.kept.tolist() == [True, False, False]
-    assert cut.rival.tolist() == [-1, 0, 0]
+    reasons, fates = nms_cut(faces_at(10, 10, 10), 0.9999)
+    assert reasons == ["", "near-duplicate", "near-duplicate"]
+    assert fates.rival.tolist() == [-1, 0, 0]
 
 
 def test_suppression_cosine_is_the_largest_to_a_better_face():
     # sparsity: 90 is furthest, then 0, then 1
-    cut = Nms().cut(faces_at(0, 1, 90), 0)
-    assert cut.suppression_cosine[2] == -1
-    assert cut.suppression_cosine[0] == pytest.approx(0, abs=1e-4)
-    assert cut.suppression_cosine[1] == pytest.approx(np.cos(np.radians(1)), abs=1 / STEPS)
+    suppression = to_cosines(nms_cut(faces_at(0, 1, 90), -1)[1].suppression)
+    assert suppression == pytest.approx([0, np.cos(np.radians(1)), -1], abs=1 / STEPS)
+
+
+def test_nested_lets_the_dropped_suppress():
+    # in rank order 0, 30, 60 degrees: greedy keeps 60, for 30 is gone; nested does not
+    shard, order = faces_at(0, 30, 60), [2, 1, 0]
+    cosine = np.cos(np.radians(40))
+    sparsity = np.array(order, np.float32)
+    for nested, reasons in ((False, ["", "near-duplicate", ""]), (True, ["", "near-duplicate", "outranked"])):
+        cutter = Nms(nested=nested).prepare(None)
+        cutter = dataclasses.replace(cutter, rank=lambda _: Ranked(sparsity))
+        cut = cutter.cut(shard, int(to_levels(np.array(cosine))))
+        assert [REASONS[code] for code in cut.fates.reason] == reasons
+
+
+@pytest.mark.parametrize("sizes", [[1], [2, 5], [17, 3, 1, 40]])
+def test_the_gram_is_that_of_numpy(sizes):
+    shard = random_faces(0, sizes, dimension=48)
+    for begin, end in itertools.pairwise(shard.starts.tolist()):
+        rows = np.random.default_rng(0).permutation(np.arange(begin, end))
+        pairs = len(rows) * (len(rows) - 1) // 2
+        levels = np.empty(pairs, np.uint16)
+        gram_levels(shard.vectors, rows, np.empty(pairs, np.float32), levels)
+        exact = shard.vectors[rows].astype(np.float64) @ shard.vectors[rows].T.astype(np.float64)
+        assert levels.tolist() == packed(to_levels(exact)).tolist()
+
+
+def test_own_cosines_are_to_the_mean_and_to_the_others():
+    shard = random_faces(0, [1, 2, 7])
+    to_mean, to_others = own_cosines(shard.vectors, shard.starts)
+    for begin, end in itertools.pairwise(shard.starts.tolist()):
+        faces = shard.vectors[begin:end].astype(np.float64)
+        for row, face in enumerate(faces):
+            others = np.delete(faces, row, axis=0).sum(axis=0)
+            alone = len(faces) == 1
+            assert to_mean[begin + row] == pytest.approx(face @ faces.mean(axis=0), abs=1e-6)
+            expected = 1 if alone else face @ others / np.linalg.norm(others)
+            assert to_others[begin + row] == pytest.approx(expected, abs=1e-5)
+
+
+def test_rows_are_ranked_inside_identities_and_the_far_come_last():
+    sparsity = np.array([0.1, 0.3, 0.3, 0.2, 0.5, 0.4], np.float32)
+    far = np.array([0, 0, 0, 0, 1, 0], np.bool_)
+    assert rank_rows(sparsity, np.array([0, 4, 6]), far).tolist() == [1, 2, 3, 0, 5, 4]
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10**6), st.integers(1, 14), st.integers(0, 3))
-def test_the_profile_counts_what_greedy_keeps_at_every_level(seed, size, floor):
+@given(st.integers(0, 10**6), st.integers(1, 14), st.integers(0, 3), st.integers(1, 14))
+def test_the_profile_counts_what_greedy_keeps_at_every_level(seed, size, least, most):
+    least, most = min(least, size), max(min(most, size), min(least, size))
     levels = levels_of(random_faces(seed, [size], dimension=3))
-    change = np.zeros(LEVELS, np.int64)
-    add_profile(levels, min(floor, size), change)
-    profile = profile_of(change)
-    values = {int(v) for v in levels[np.tril_indices(size, -1)]}
+    profile = profile_of(levels, least, most)
+    values = {int(v) for v in packed(levels)}
     for level in sorted({0, LEVELS - 1} | values | {max(v - 1, 0) for v in values}):
         oracle = greedy_oracle(levels, level)
-        assert np.flatnonzero(kept_at(levels, level)).tolist() == oracle
-        assert profile[level] == max(len(oracle), min(floor, size))
+        assert kept_at(levels, level) == oracle
+        assert profile[level] == min(max(len(oracle), least), most)
     between = np.flatnonzero(np.diff(profile))
     assert {int(v) + 1 for v in between} <= values, "the count changes only where a pair's cosine lies"
 
@@ -110,70 +195,149 @@ def test_the_profile_counts_what_greedy_keeps_at_every_level(seed, size, floor):
 def test_the_greedy_count_is_not_monotone_and_the_profile_knows():
     # b is nearest to a; once b stays, it suppresses c and d, which lie around it
     levels = to_levels(np.array([[1, 0.9, 0, 0], [0.9, 1, 0.95, 0.95], [0, 0.95, 1, 0], [0, 0.95, 0, 1]], np.float32))
-    change = np.zeros(LEVELS, np.int64)
-    add_profile(levels, 1, change)
-    at = profile_of(change)[to_levels(np.array([0.5, 0.89, 0.91, 0.96], np.float32))]
-    assert at.tolist() == [3, 3, 2, 4]
-    assert threshold_for(profile_of(change), 3).max_cosine == 0
+    profile = profile_of(levels, 1, 4)
+    assert profile[to_levels(np.array([0.5, 0.89, 0.91, 0.96], np.float32))].tolist() == [3, 3, 2, 4]
+    assert find_threshold(lambda *_: (np.diff(profile, prepend=0), True), 3).max_cosine == 0
 
 
-# The promises, over the whole table
+# Identities too large for a matrix of all pairs
 
 
-@every_selector
-@pytest.mark.parametrize("sizes", [[1], [7], [1, 1, 1, 1], [5, 1, 9, 2, 30], [12] * 6])
-def test_the_count_is_exact_and_the_floor_holds(cls, sizes, tmp_path):
-    faces = random_faces(3, sizes)
-    n = len(faces)
-    for number, keep in enumerate([0.25, 0.5, 0.6, 0.77, 1.0]):
-        path = tmp_path / str(number)
-        if round(keep * n) < len(sizes):
-            with pytest.raises(OptionError):
-                run(path, [faces], keep, cls())
-            continue
-        selection, kept, dropped = run(path, [faces], keep, cls())
-        assert len(kept) == selection.kept == round(keep * n)
-        assert len(kept) + len(dropped) == n
-        assert not set(kept.face_id) & set(dropped.face_id)
-        assert kept.identity.nunique() == len(sizes)
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Take every identity of more than 4 faces for a large one, in blocks of 3 x 6."""
+    monkeypatch.setattr("facecore.select.cutting.WHOLE_ROWS", 4)
+    monkeypatch.setattr("facecore.select.large._BLOCK", 3)
+    monkeypatch.setattr("facecore.select.large._STRIP", 6)
 
 
-@every_selector
-def test_all_faces_the_same_still_gives_the_exact_count(cls, tmp_path):
-    _, kept, dropped = run(tmp_path, [shard_of(np.tile([1.0, 0.0], (10, 1)), ["a"] * 10)], 0.3, cls())
-    assert kept.face_id.tolist() == ["a/0000", "a/0001", "a/0002"]
-    assert set(dropped.reason) == {"trimmed"}
-    assert dropped.rival.tolist() == ["a/0000"] * 7
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 30))
+def test_a_walk_at_many_levels_is_greedy_at_each(seed, size):
+    shard = random_faces(seed, [size], dimension=3)
+    levels = levels_of(shard)
+    order = np.argsort(-own(shard), kind="stable")
+    probes = np.unique(np.append(np.random.default_rng(seed).choice(packed(levels), 5) if size > 1 else 9, LEVELS - 1))
+    kept, nearest = walk(shard.vectors, order, probes.astype(np.int64))
+    for bit, level in enumerate(probes):
+        assert np.flatnonzero(kept >> np.uint64(bit) & np.uint64(1)).tolist() == greedy_oracle(levels, level)
+    assert nearest.tolist() == [max(levels[j, :j], default=0) for j in range(size)]
 
 
-@every_selector
-def test_shard_by_shard_equals_whole_to_the_byte(cls, tmp_path):
-    faces = random_faces(5, [6, 1, 20, 3, 3, 11, 8])
-    for name, cuts in (("whole", []), ("two", [3]), ("many", [1, 2, 4, 6])):
-        run(tmp_path / name, split(faces, cuts), 0.6, cls())
-    for file in ("subset.parquet", "subset.dropped.parquet"):
-        assert len({(tmp_path / name / file).read_bytes() for name in ("whole", "two", "many")}) == 1
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"nested": True},
+        {"max_per_identity": 5},
+        {"min_per_identity": 7},
+        {"min_centre_cosine": 0.3},
+        {"rank": "random"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("max_cosine", [-1, 0.3, 0.8, 1])
+def test_a_large_identity_is_cut_as_a_small_one(options, max_cosine, request):
+    shard = random_faces(3, [40])
+    expected = Nms(**options).prepare(None).cut(shard, int(to_levels(np.array(max_cosine))), np.arange(40) == 7)
+    request.getfixturevalue("small_blocks")
+    found = Nms(**options).prepare(None).cut(shard, int(to_levels(np.array(max_cosine))), np.arange(40) == 7)
+    for name in ("reason", "sparsity", "suppression", "rival", "rival_level"):
+        assert getattr(found.fates, name).tolist() == getattr(expected.fates, name).tolist(), name
+    assert found.admitted.tolist() == expected.admitted.tolist()
+    assert found.spare.tolist() == expected.spare.tolist()
 
 
-@every_selector
-def test_renaming_the_identities_changes_nothing_else(cls, tmp_path):
-    a, b = random_faces(1, [9]), random_faces(2, [12])
-    there = np.concatenate([a.vectors, b.vectors]), ["a"] * 9 + ["b"] * 12
-    back = np.concatenate([b.vectors, a.vectors]), ["a"] * 12 + ["b"] * 9
-    first, kept, _ = run(tmp_path / "1", [shard_of(*there)], 0.7, cls())
-    second, swapped, _ = run(tmp_path / "2", [shard_of(*back)], 0.7, cls())
-    assert first.max_cosine == second.max_cosine
-    assert sorted(kept.sparsity) == sorted(swapped.sparsity)
+@pytest.mark.parametrize("keep", [0.2, 0.5, 0.6, 0.77, 1.0])
+def test_large_identities_among_small_ones_keep_the_exact_count(keep, tmp_path, request):
+    faces = random_faces(3, [5, 1, 90, 2, 30])
+    first, _, _ = run(tmp_path / "small", [faces], keep)
+    request.getfixturevalue("small_blocks")
+    second, kept, dropped = run(tmp_path / "large", [faces], keep)
+    assert second == first  # counts rise along this data set, so that the first level to reach the target is found
+    assert (len(kept), len(kept) + len(dropped)) == (round(keep * 128), 128)
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10**6), st.lists(st.integers(1, 9), min_size=1, max_size=6), st.floats(0.3, 1))
-def test_the_two_guarantees(tmp_path_factory, seed, sizes, keep):
+# The promises (those of every selector are in test_selectors.py)
+
+
+def oracle(path, target, options):
+    """The rule in ten lines: the smallest level that keeps `target` faces, and which; less the surplus, worst first."""
+    identities = []
+    for shard in Embeddings.open(path):
+        cutter = Nms(**options).prepare(Embeddings.open(path))
+        sparsity = cutter.rank(shard).sparsity
+        for begin, end in itertools.pairwise(shard.starts.tolist()):
+            order = begin + np.argsort(-sparsity[begin:end], kind="stable")
+            packed_levels = np.empty(len(order) * (len(order) - 1) // 2, np.uint16)
+            gram_levels(shard.vectors, order, np.empty(len(packed_levels), np.float32), packed_levels)
+            levels = np.zeros((len(order), len(order)), np.uint16)
+            levels[np.tril_indices(len(order), -1)] = packed_levels
+            identities.append((order + shard.first, sparsity[order], levels))
+    rule = nested_oracle if options.get("nested") else greedy_oracle
+    found = {level: [rule(levels, level) for *_, levels in identities] for level in candidate_levels(identities)}
+    level = min(level for level, kept in found.items() if sum(map(len, kept)) >= target)
+    below = max((other for other in found if other < level), default=None)
+    return level, *trim(identities, found[level], [] if below is None else found[below], target)
+
+
+def candidate_levels(identities):
+    """The count changes only where a pair's cosine lies."""
+    return sorted({0, *(int(level) for *_, levels in identities for level in packed(levels))})
+
+
+def nested_oracle(levels, level):
+    return [j for j in range(len(levels)) if all(levels[j, i] <= level for i in range(j))]
+
+
+def trim(identities, kept, below, target):
+    """The rows kept, less the worst-ranked of those admitted last while their identity has another; and the trimmed."""
+    rows = {int(order[j]) for (order, *_), chosen in zip(identities, kept, strict=True) for j in chosen}
+    last = []
+    for number, ((order, sparsity, _), chosen) in enumerate(zip(identities, kept, strict=True)):
+        new = [j for j in chosen if not below or j not in below[number]]
+        last += [(float(sparsity[j]), -int(order[j]), number) for j in new]
+    left = {number: len(chosen) for number, chosen in enumerate(kept)}
+    trimmed = set()
+    for _, row, number in sorted(last):
+        if len(rows) - len(trimmed) > target and left[number] > 1:
+            trimmed.add(-row)
+            left[number] -= 1
+    return rows - trimmed, trimmed
+
+
+ROWS = st.lists(st.integers(1, 9), min_size=1, max_size=6)
+OPTIONS = st.sampled_from([{}, {"nested": True}, {"rank": "central"}, {"rank": "random", "seed": 3}])
+
+
+def row_of(face_id):
+    return int(face_id.split("/")[1])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), ROWS, st.floats(0.3, 1), OPTIONS)
+def test_the_subset_is_that_of_the_oracle(tmp_path_factory, seed, sizes, keep, options):
     faces = random_faces(seed, sizes, dimension=4)
-    if round(keep * len(faces)) < len(sizes):
-        return
-    selection, kept, dropped = run(tmp_path_factory.mktemp("guarantees"), [faces], keep)
-    vectors = dict(zip(faces.faces["face_id"].to_pylist(), stored(faces.vectors), strict=True))
+    target = round(keep * len(faces))
+    assume(target >= len(sizes))
+    path = tmp_path_factory.mktemp("oracle")
+    selection, kept, dropped = run(path, [faces], keep, Nms(**options))
+    level, rows, trimmed = oracle(path / "embeddings", target, options)
+    assert selection.max_cosine == to_cosines(np.array(level))
+    assert {row_of(face) for face in kept.face_id} == rows
+    assert len(rows) == selection.kept == target
+    gone = {row_of(face.face_id): face.reason for face in dropped.itertuples()}
+    assert {row for row, reason in gone.items() if reason == "trimmed"} >= trimmed
+    assert selection.dropped == {reason: int(n) for reason, n in dropped.reason.value_counts().items()}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), ROWS, st.floats(0.3, 1), st.sampled_from([{}, {"rank": "random"}, {"rank": "central"}]))
+def test_the_two_guarantees(tmp_path_factory, seed, sizes, keep, options):
+    faces = random_faces(seed, sizes, dimension=4)
+    assume(round(keep * len(faces)) >= len(sizes))
+    selection, kept, dropped = run(tmp_path_factory.mktemp("guarantees"), [faces], keep, Nms(**options))
+    vectors = dict(zip(names_of(faces)["face_id"].to_pylist(), stored(faces.vectors), strict=True))
     near = 1.5 / STEPS
     for _, same in kept.groupby("identity"):
         for a, b in itertools.combinations(same.face_id, 2):
@@ -184,22 +348,91 @@ def test_the_two_guarantees(tmp_path_factory, seed, sizes, keep):
         assert face.rival.split("/")[0] == face.identity
         assert vectors[face.face_id] @ vectors[face.rival] == pytest.approx(face.cosine, abs=near)
         assert (face.cosine > selection.max_cosine) == (face.reason == "near-duplicate")
-    assert (dropped.reason == "trimmed").sum() == selection.trimmed
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10**6), st.lists(st.integers(2, 9), min_size=1, max_size=5), st.floats(0.5, 1))
-def test_the_threshold_is_the_smallest_that_reaches_the_target(tmp_path_factory, seed, sizes, keep):
-    faces = random_faces(seed, sizes, dimension=4)
-    shards = split(faces, range(1, len(sizes)))
-    rounded = [shard_of(stored(s.vectors), s.faces["identity"].to_pylist()) for s in shards]
-    target = round(keep * len(faces))
-    selection, _, _ = run(tmp_path_factory.mktemp("smallest"), [faces], keep)
-    tables = [levels_of(s) for s in rounded]
-    values = sorted({0} | {int(v) for t in tables for v in t[np.tril_indices(len(t), -1)]})
-    counts = [sum(len(greedy_oracle(t, v)) for t in tables) for v in values]
-    smallest = next(v for v, count in zip(values, counts, strict=True) if count >= target)
-    assert selection.max_cosine == pytest.approx(float(to_cosines(np.array(smallest))), abs=1.5 / STEPS)
+# The limits
+
+
+def test_a_cosine_instead_of_a_fraction(tmp_path):
+    store = write_store(tmp_path / "store", [faces_at(0, 10, 40, 90)])
+    for max_cosine, kept in ((0.99, 4), (0.98, 3), (0.5, 2), (-1, 1), (1, 4)):
+        out = tmp_path / "out.parquet"
+        done = select(store, Nms(), max_cosine=max_cosine, out=out, overwrite=True)
+        assert (done.kept, done.max_cosine) == (kept, pytest.approx(max_cosine, abs=1 / STEPS))
+        assert done.max_cosine <= max_cosine
+        assert read_manifest(out)[1].options["max_cosine"] == max_cosine
+
+
+def test_a_fraction_and_a_cosine_exclude_each_other(tmp_path):
+    for given_ in ({}, {"keep": 0.5, "max_cosine": 0.5}):
+        with pytest.raises(OptionError) as error:
+            select(tmp_path, Nms(), **given_, out=tmp_path / "out.parquet")
+        assert str(error.value) == "give --keep, the fraction of faces to keep, or --max-cosine, and not both"
+    with pytest.raises(OptionError) as error:
+        threshold_at(1.2)
+    assert str(error.value) == "max_cosine must be from -1 to 1, got 1.2"
+
+
+def test_a_maximum_keeps_the_best_ranked(tmp_path):
+    # sparsity falls: 90 and 0 degrees are furthest, then 70 and 20, then 45
+    store = write_store(tmp_path / "store", [faces_at(0, 20, 45, 70, 90)])
+    done = select(store, Nms(max_per_identity=2), max_cosine=0.95, out=tmp_path / "out.parquet")
+    kept = pq.read_table(tmp_path / "out.parquet")["face_id"].to_pylist()
+    dropped = pq.read_table(tmp_path / "out.dropped.parquet").to_pandas()
+    assert kept == ["p000/0000", "p000/0004"]
+    assert dropped.reason.tolist() == ["over-maximum"] * 3
+    assert dropped.rival.tolist() == ["p000/0000", "p000/0000", "p000/0004"]
+    assert done.dropped == {"over-maximum": 3}
+
+
+def test_keep_above_the_maximum_says_the_largest_that_can(tmp_path):
+    with pytest.raises(OptionError) as error:
+        run(tmp_path, [random_faces(0, [5, 5])], 0.9, Nms(max_per_identity=3))
+    assert str(error.value) == (
+        "keep 0.9 asks for 9 of 10 faces, but --max-per-identity and --min-centre-cosine leave 6; "
+        "use --keep 0.6 or less, or relax them"
+    )
+
+
+def test_the_guard_drops_faces_far_from_the_others(tmp_path):
+    # 180 degrees is a wrong label: without the guard it is the sparsest face, kept with certainty
+    faces = faces_at(0, 5, 12, 20, 180)
+    _, kept, _ = run(tmp_path / "without", [faces], 0.6)
+    assert "p000/0004" in kept.face_id.tolist()
+    done, kept, dropped = run(tmp_path / "with", [faces], 0.6, Nms(min_centre_cosine=0.2))
+    assert kept.face_id.tolist() == ["p000/0000", "p000/0002", "p000/0003"]
+    assert dict(zip(dropped.face_id, dropped.reason, strict=True)) == {
+        "p000/0001": "near-duplicate",
+        "p000/0004": "far-from-centre",
+    }
+    assert done.dropped == {"near-duplicate": 1, "far-from-centre": 1}
+
+
+def test_the_guard_leaves_the_floor(tmp_path):
+    # of two faces that agree on nothing each is far from the other: the floor keeps the first
+    _, kept, dropped = run(tmp_path, [faces_at(0, 180)], 0.5, Nms(min_centre_cosine=0.2))
+    assert (kept.face_id.tolist(), dropped.reason.tolist()) == (["p000/0000"], ["far-from-centre"])
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"rank": "best"}, f"rank is one of {', '.join(RANKS)}; got best"),
+        ({"min_per_identity": -1}, "min_per_identity must be 0 or more, got -1"),
+        (
+            {"min_per_identity": 3, "max_per_identity": 2},
+            "max_per_identity must be 1 or more, and at least min_per_identity, 3; got 2",
+        ),
+        ({"min_centre_cosine": 2.0}, "min_centre_cosine must be from -1 to 1, got 2"),
+        ({"neighbours": 0}, "neighbours must be 1 or more, got 0"),
+        ({"seed": -1}, "seed must be 0 or more, got -1"),
+    ],
+    ids=str,
+)
+def test_options_that_cannot_be(options, line):
+    with pytest.raises(OptionError) as error:
+        Nms(**options)
+    assert str(error.value) == line
 
 
 # The floor
@@ -210,7 +443,7 @@ def test_a_floor_of_two_brings_back_the_best_dropped_face(tmp_path):
         np.concatenate([faces_at(0, 1, 2, 3).vectors, faces_at(0, 40, 80, 120).vectors]), ["a"] * 4 + ["b"] * 4
     )
     _, kept, _ = run(tmp_path, [faces], 0.75, Nms(min_per_identity=2))
-    assert kept.identity.tolist() == ["a", "a", "b", "b", "b", "b"]
+    assert kept.identity.tolist() == ["p000"] * 2 + ["p001"] * 4
 
 
 def test_without_a_floor_identities_may_go(tmp_path):
@@ -251,7 +484,7 @@ def test_the_subset_is_a_manifest_with_its_origin(tmp_path):
     table, made = read_manifest(tmp_path / "subset.parquet")
     assert table.column_names == ["face_id", "identity", "source", "sparsity", "suppression_cosine"]
     assert made.stage == "nms"
-    assert made.options == {"keep": 0.5, "rank": "identity", "min_per_identity": 1}
+    assert made.options == {"keep": 0.5, **dataclasses.asdict(Nms())}
     assert made.facts["root"] == "images"
     assert made.facts["max_cosine"] == selection.max_cosine
     assert (made.facts["faces"], made.facts["kept"]) == (12, 6)
@@ -271,7 +504,7 @@ def test_an_output_that_exists_is_not_touched(tmp_path):
 
 
 def test_a_failure_while_writing_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("facecore.select.run._with_reasons", lambda *_: 1 / 0)
+    monkeypatch.setattr("facecore.select.write._reasons", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(tmp_path, [random_faces(1, [6, 6])], 0.5)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["embeddings"]

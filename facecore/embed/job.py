@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from tqdm import tqdm
 
+from facecore.embeddings import shard_starts
 from facecore.errors import OptionError
 from facecore.images import Floats, Preprocess, load_batches
 from facecore.manifest import COLUMNS
@@ -47,7 +47,7 @@ class Job:
     def __init__(self, dataset: Dataset, backbone: Backbone, options: EmbedOptions) -> None:
         self.dataset, self.backbone, self.options = dataset, backbone, options
         self.preprocess = options.preprocess or backbone.preprocess or Preprocess()
-        self._starts = shard_starts(dataset.faces, options.shard_rows)
+        self._starts = shard_starts(dataset.faces["identity"], options.shard_rows)
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -94,22 +94,6 @@ class Job:
                     reason = "the embedding is not finite" if length[i] else "the embedding has length zero"
                     rejected.append((int(batch.rows[i]), reason))
         return units, norms, sorted(rejected)
-
-
-def shard_starts(faces: pa.Table, shard_rows: int) -> npt.NDArray[np.int64]:
-    """Cut faces, sorted by identity, into shards of whole identities; shard i has the rows starts[i] to starts[i + 1].
-
-    A shard has at most `shard_rows` rows, unless it holds a single, larger identity.
-    """
-    identity, n = faces["identity"], len(faces)
-    changes = pc.not_equal(identity.slice(1), identity.slice(0, max(n - 1, 0))).to_numpy()
-    borders = np.concatenate([[0], np.flatnonzero(changes) + 1, [n]])
-    starts = [0]
-    while starts[-1] < n:
-        last_that_fits = np.searchsorted(borders, starts[-1] + shard_rows, "right") - 1
-        next_identity = np.searchsorted(borders, starts[-1], "right")
-        starts.append(int(borders[max(last_that_fits, next_identity)]))
-    return np.array(starts, np.int64)
 
 
 def unit_rows(raw: Floats) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float64]]:

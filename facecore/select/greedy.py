@@ -1,94 +1,127 @@
 """Greedy suppression inside one identity, compiled: the kept faces at one level, and their number at every level.
 
-Both take the matrix of cosine levels (n, n) with rows and columns in rank order, best first, and both mean the same
-rule: a face stays unless its level to a kept face before it is above the given one (Face-NMS, local step).
+All take the packed triangle of `gram.gram_levels`, faces in rank order, best first, and all mean the same rule: a face
+stays unless its level to a kept face before it is above the given one (Face-NMS, local step).
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from facecore.select.grid import LEVELS, Levels
+from facecore.compiled import compiled
+from facecore.grid import Levels
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+Flags = npt.NDArray[np.bool_]
+Counts = npt.NDArray[np.int64]
+
+_RADIX = 256
 
 
-def _compiled(function: _Function) -> _Function:
-    return cast(_Function, numba.njit(cache=True, nogil=True)(function))
-
-
-@_compiled
-def kept_at(levels: Levels, max_level: int) -> npt.NDArray[np.bool_]:
-    """Which faces stay, (n,), when a level above `max_level` to an earlier kept face suppresses."""
-    n = len(levels)
-    kept = np.ones(n, np.bool_)
-    for j in range(1, n):
+@compiled
+def keep_greedily(levels: Levels, max_level: int, kept: Flags) -> None:
+    """Say for each of the n faces in `kept` whether it stays when a level above `max_level` suppresses."""
+    for j in range(len(kept)):
+        before = j * (j - 1) // 2
+        kept[j] = True
         for i in range(j):
-            if kept[i] and levels[j, i] > max_level:
+            if kept[i] and levels[before + i] > max_level:
                 kept[j] = False
                 break
-    return kept
 
 
-@_compiled
-def _drop_released(levels: Levels, level: int, kept: npt.NDArray[np.bool_], blockers: npt.NDArray[np.int64]) -> int:
-    """Restore kept = (no blockers) in rank order after some blockers were released; returns the change in number."""
+@compiled
+def nearest_before(levels: Levels, nearest: Levels) -> None:
+    """Each face's highest level to any face ranked before it; 0 for the first ("Fast NMS" in detection)."""
+    for j in range(len(nearest)):
+        before = j * (j - 1) // 2
+        nearest[j] = 0
+        for i in range(j):
+            nearest[j] = max(nearest[j], levels[before + i])
+
+
+@compiled
+def _sorted_pairs(levels: Levels, n: int, pairs: Counts, spare: Counts) -> int:
+    """Write the pairs above level 0 in order of their level, as level << 32 | j << 16 | i; returns how many."""
+    count = 0
+    for j in range(1, n):
+        before = j * (j - 1) // 2
+        for i in range(j):
+            if levels[before + i] > 0:
+                pairs[count] = (np.int64(levels[before + i]) << 32) | (j << 16) | i
+                count += 1
+    ends = np.empty(_RADIX, np.int64)
+    for shift in (32, 40):  # by the low byte of the level, then, stably, by the high one
+        ends[:] = 0
+        for at in range(count):
+            ends[(pairs[at] >> shift) & (_RADIX - 1)] += 1
+        for digit in range(1, _RADIX):
+            ends[digit] += ends[digit - 1]
+        for at in range(count - 1, -1, -1):
+            digit = (pairs[at] >> shift) & (_RADIX - 1)
+            ends[digit] -= 1
+            spare[ends[digit]] = pairs[at]
+        pairs, spare = spare, pairs
+    return count
+
+
+@compiled
+def _settle(levels: Levels, level: int, first: int, kept: Flags, blockers: Counts) -> int:
+    """Restore kept = (no blockers) from face `first` on, after blockers were released; returns the change in number."""
     change = 0
-    for j in range(len(kept)):
+    for j in range(first, len(kept)):
         stays = blockers[j] == 0
         if kept[j] != stays:
             kept[j] = stays
             step = 1 if stays else -1
             change += step
             for k in range(j + 1, len(kept)):
-                if levels[j, k] > level:
+                if levels[k * (k - 1) // 2 + j] > level:
                     blockers[k] += step
     return change
 
 
-@_compiled
-def add_profile(levels: Levels, floor: int, change: npt.NDArray[np.int64]) -> None:
-    """Add to `change` (LEVELS,) by how much the number of kept faces, at least `floor`, changes at each level.
+@compiled
+def add_profile(levels: Levels, n: int, least: int, most: int, pairs: Counts, spare: Counts, change: Counts) -> None:
+    """Add to `change` (LEVELS,) by how much the number of faces kept, clipped, changes at each level; of n faces.
 
     Exact at every level, though greedy counts are not monotone in the threshold: pairs are released in order of their
-    level, and each flip is passed on to the faces ranked after it. O(n^2 log n) for the sort, O(n) for a flip.
+    level, and each flip is passed on to the faces ranked after it. O(n^2), O(n) more for a flip. `pairs` and `spare`
+    are memory to work in, n (n - 1) / 2 each.
     """
-    n = len(levels)
-    kept = kept_at(levels, 0)
+    kept = np.empty(n, np.bool_)
+    keep_greedily(levels, 0, kept)
     blockers = np.zeros(n, np.int64)
-    pairs = np.empty(n * (n - 1) // 2, np.int64)
-    filled = 0
     for j in range(1, n):
         for i in range(j):
-            if levels[j, i] > 0:
-                pairs[filled] = np.int64(levels[j, i]) * (n * n) + j * n + i
-                filled += 1
-                blockers[j] += kept[i]
-    pairs = np.sort(pairs[:filled])
+            blockers[j] += kept[i] and levels[j * (j - 1) // 2 + i] > 0
+    filled = _sorted_pairs(levels, n, pairs, spare)
     count = int(kept.sum())
-    shown = max(count, floor)
+    shown = min(max(count, least), most)
     change[0] += shown
     at = 0
     while at < filled:
-        level = pairs[at] // (n * n)
-        released = False
-        while at < filled and pairs[at] // (n * n) == level:
-            j, i = (pairs[at] % (n * n)) // n, pairs[at] % n
+        level = pairs[at] >> 32
+        first = n
+        while at < filled and pairs[at] >> 32 == level:
+            j, i = (pairs[at] >> 16) & 0xFFFF, pairs[at] & 0xFFFF
             if kept[i]:
                 blockers[j] -= 1
-                released = released or blockers[j] == 0
+                if blockers[j] == 0:
+                    first = min(first, j)
             at += 1
-        if released:
-            count += _drop_released(levels, level, kept, blockers)
-            change[level] += max(count, floor) - shown
-            shown = max(count, floor)
+        if first < n:
+            count += _settle(levels, level, first, kept, blockers)
+            change[level] += min(max(count, least), most) - shown
+            shown = min(max(count, least), most)
 
 
-def profile_of(change: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The number of faces kept at every level, (LEVELS,), from the changes that `add_profile` summed."""
-    if change.shape != (LEVELS,):
-        raise ValueError(f"expected {LEVELS} levels, got {change.shape}")
-    return np.cumsum(change)
+@compiled
+def add_ordered_profile(values: Levels, least: int, most: int, change: Counts) -> None:
+    """Add to `change` (LEVELS,) how the number of faces with a value up to a level, clipped, changes at each level."""
+    ordered = np.sort(values)
+    shown = min(least, most)
+    change[0] += shown
+    for at in range(len(ordered)):
+        if at + 1 == len(ordered) or ordered[at + 1] != ordered[at]:
+            now = min(max(at + 1, least), most)
+            change[ordered[at]] += now - shown
+            shown = now

@@ -2,23 +2,30 @@
 
 import dataclasses
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+import numpy.typing as npt
 
-from facecore.embeddings import Embeddings, Shard
-from facecore.errors import DataError
-from facecore.manifest import RowGroups
+from facecore.embeddings import Buffers, Embeddings, Piece
+from facecore.errors import DataError, OptionError
+from facecore.grid import LEVELS
+from facecore.parallel import cores, in_order
 from facecore.progress import progress
-from facecore.provenance import Provenance, refuse_to_overwrite, written_whole
-from facecore.select.grid import LEVELS, to_levels
-from facecore.select.selector import Cut, Selector
-from facecore.select.threshold import Candidate, Threshold, check_keep, target_for, threshold_for, trimmed_rows
+from facecore.provenance import Provenance, refuse_to_overwrite
+from facecore.select.selector import KEPT, REASONS, Cut, Cutter, Fates, Profile, Selector
+from facecore.select.threshold import (
+    Candidates,
+    Threshold,
+    check_keep,
+    find_threshold,
+    target_for,
+    threshold_at,
+    trimmed_rows,
+)
+from facecore.select.write import dropped_path, write_subset
 
 log = logging.getLogger(__name__)
 
@@ -31,125 +38,156 @@ class Selection:
     identities: int
     kept: int
     identities_kept: int
-    near_duplicates: int
-    trimmed: int
+    dropped: dict[str, int]  # how many for each reason there was
     max_cosine: float
 
 
-def dropped_path(subset: Path) -> Path:
-    """Where the faces that did not make it into a subset are listed: beside it."""
-    return subset.with_name(f"{subset.stem}.dropped.parquet")
+def select(
+    store: Path,
+    selector: Selector,
+    *,
+    keep: float | None = None,
+    max_cosine: float | None = None,
+    out: Path,
+    overwrite: bool = False,
+    threads: int | None = None,
+) -> Selection:
+    """Keep exactly round(keep * faces) faces of a store by a selector, or cut at a cosine; list the rest with reasons.
 
-
-def select(store: Path, selector: Selector, *, keep: float, out: Path, overwrite: bool = False) -> Selection:
-    """Keep exactly round(keep * faces) faces of a store by a selector; list the rest with reasons.
-
-    Writes `out` and, beside it, its dropped faces: kept + dropped = all. Raises OptionError if keep is not in (0, 1] or
-    cannot hold the floor, DataError if the store is not whole or a file exists.
+    Writes `out` and, beside it, its dropped faces: kept + dropped = all. `threads` is by default the number of cores,
+    and changes no byte. Raises OptionError unless one of keep, in (0, 1], and max_cosine is given, or if the limits
+    forbid that many faces; DataError if the store is not whole or a file exists.
     """
-    check_keep(keep)
+    if (keep is None) == (max_cosine is None):
+        raise OptionError("give --keep, the fraction of faces to keep, or --max-cosine, and not both")
+    if keep is not None:
+        check_keep(keep)
+    fixed = None if max_cosine is None else threshold_at(max_cosine)
     refuse_to_overwrite(out, dropped_path(out), overwrite=overwrite)
     faces = Embeddings.open(store)
     if faces.rows == 0:
         raise DataError(f"{store} holds no faces; see {store / 'rejected.parquet'} for why")
-    threshold = _threshold(faces, selector, keep)
-    cuts = _cuts(faces, selector, threshold)
-    selection = _summary(faces, cuts, threshold)
-    options = {"keep": keep, **dataclasses.asdict(cast(Any, selector))}
-    made = Provenance(
-        selector.name, options, {"embeddings": faces.sha256}, {**_origin(faces), **dataclasses.asdict(selection)}
-    )
-    _write(faces, cuts, threshold.max_cosine, made, out)
+    if keep is not None:
+        _target(faces, selector, keep, most=faces.rows)
+    stage = _Stage(faces, selector, selector.prepare(faces, threads=threads or cores()), threads or cores())
+    threshold = fixed or stage.find(cast(float, keep))
+    fates = stage.cut(threshold)
+    selection = _summary(faces, fates, threshold.max_cosine)
+    made = _provenance(faces, selector, stage.cutter, {"keep": keep, "max_cosine": max_cosine}, selection)
+    write_subset(faces, fates, made, out, threads=stage.threads)
     return selection
 
 
-def _threshold(faces: Embeddings, selector: Selector, keep: float) -> Threshold:
-    """First pass: add up the shards' profiles."""
-    profile, floor = np.zeros(LEVELS, np.int64), 0
-    with progress(faces.rows, "profile", "faces") as bar:
-        for shard in faces:
-            profile += selector.profile(shard)
-            floor += int(np.minimum(np.diff(shard.starts), selector.min_per_identity).sum())
-            bar.update(len(shard))
-    target = target_for(keep, faces=faces.rows, floor=floor, min_per_identity=selector.min_per_identity)
-    threshold = threshold_for(profile, target)
-    log.info("%d faces stay at %.5f, %d too many", target + threshold.surplus, threshold.max_cosine, threshold.surplus)
-    return threshold
+def _target(faces: Embeddings, selector: Selector, keep: float, *, most: int) -> int:
+    limits = selector.limits
+    least = sum(
+        int(np.minimum(np.diff(faces.starts(number)), limits.min_per_identity).sum()) for number in range(len(faces))
+    )
+    return target_for(keep, faces=faces.rows, least=least, most=most, min_per_identity=limits.min_per_identity)
 
 
-def _cuts(faces: Embeddings, selector: Selector, threshold: Threshold) -> list[Cut]:
-    """Second pass: cut every shard, then once more those that hold a face too many."""
-    cuts: list[Cut] = []
-    candidates: list[Candidate] = []
-    with progress(faces.rows, "cut", "faces") as bar:
-        for number, shard in enumerate(faces):
-            cuts.append(selector.cut(shard, threshold.level))
-            if threshold.surplus:
-                candidates += _candidates(number, shard, cuts[-1])
-            bar.update(len(shard))
-    for number, rows in trimmed_rows(candidates, threshold.surplus).items():
-        cuts[number] = selector.cut(faces.shard(number), threshold.level, rows)
-    return cuts
+@dataclass(frozen=True)
+class _Stage:
+    """The two passes over one store."""
+
+    faces: Embeddings
+    selector: Selector
+    cutter: Cutter
+    threads: int
+
+    def find(self, keep: float) -> Threshold:
+        """First pass: add up the profiles, then go once or twice more through identities too large to be exact."""
+        pieces = self.faces.pieces()
+        large = [piece for piece in pieces if len(piece) > self.cutter.whole_rows]
+        whole = self._profile([piece for piece in pieces if len(piece) <= self.cutter.whole_rows], 0, LEVELS - 1)
+        first = self._profile(large, 0, LEVELS - 1)
+        target = _target(self.faces, self.selector, keep, most=int((whole + first).sum()))
+
+        def profile(lowest: int, highest: int) -> tuple[Profile, bool]:
+            again = first if highest - lowest == LEVELS - 1 else self._profile(large, lowest, highest)
+            return whole + again, not large
+
+        threshold = find_threshold(profile, target)
+        log.info("%d faces stay at %.5f, %d too many", target, threshold.max_cosine, threshold.surplus)
+        return threshold
+
+    def _profile(self, pieces: list[Piece], lowest: int, highest: int) -> Profile:
+        total, buffers = np.zeros(LEVELS, np.int64), Buffers()
+
+        def profile(piece: Piece) -> Profile:
+            return self.cutter.profile(self.faces.read(piece, buffers), lowest, highest)
+
+        with progress(sum(map(len, pieces)), "profile", "faces") as bar:
+            for piece, change in zip(pieces, in_order(profile, pieces, threads=self.threads), strict=True):
+                total += change
+                bar.update(len(piece))
+        return total
+
+    def cut(self, threshold: Threshold) -> Fates:
+        """Second pass: cut every piece, then once more the identities that lose a face too many."""
+        fates, buffers = Fates.empty(self.faces.rows), Buffers()
+        candidates: list[Candidates] = []
+
+        def cut(piece: Piece) -> tuple[Piece, Cut]:
+            return piece, self.cutter.cut(self.faces.read(piece, buffers), threshold.level)
+
+        with progress(self.faces.rows, "cut", "faces") as bar:
+            for piece, done in in_order(cut, self.faces.pieces(), threads=self.threads):
+                fates.put(piece.first, done.fates)
+                if threshold.surplus:
+                    candidates.append(_candidates(piece, done))
+                bar.update(len(piece))
+        if threshold.surplus:
+            self._trim(fates, _joined(candidates), threshold)
+        return fates
+
+    def _trim(self, fates: Fates, candidates: Candidates, threshold: Threshold) -> None:
+        rows = trimmed_rows(candidates, threshold.surplus)
+        who = candidates.identity[np.searchsorted(candidates.row, rows)]
+        for identity in np.unique(who).tolist():
+            piece = self.faces.piece_of(identity)
+            trimmed = np.zeros(len(piece), np.bool_)
+            trimmed[rows[who == identity] - piece.first] = True
+            fates.put(piece.first, self.cutter.cut(self.faces.read(piece), threshold.level, trimmed).fates)
 
 
-def _candidates(number: int, shard: Shard, cut: Cut) -> Iterator[Candidate]:
+def _candidates(piece: Piece, cut: Cut) -> Candidates:
     rows = np.flatnonzero(cut.admitted & (cut.spare > 0))
-    level = to_levels(cut.sparsity[rows] - 1).tolist()
-    chosen = shard.faces.select(["face_id", "identity"]).take(rows).to_pydict()
-    for i, row in enumerate(rows.tolist()):
-        yield Candidate(level[i], chosen["face_id"][i], number, row, chosen["identity"][i], int(cut.spare[row]))
+    identity = np.searchsorted(piece.starts - piece.starts[0], rows, "right") - 1 + piece.first_identity
+    spare = cut.spare[rows].astype(np.int64)
+    return Candidates(rows + piece.first, identity, cut.fates.sparsity[rows], spare)
 
 
-def _summary(faces: Embeddings, cuts: list[Cut], threshold: Threshold) -> Selection:
-    kept = sum(int(cut.kept.sum()) for cut in cuts)
-    near = sum(int((~cut.kept & (cut.cosine > threshold.max_cosine)).sum()) for cut in cuts)
-    assert kept == threshold.target, f"{kept} faces kept instead of {threshold.target}"
+def _joined(parts: list[Candidates]) -> Candidates:
+    def column(name: str) -> npt.NDArray[Any]:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    return Candidates(column("row"), column("identity"), column("sparsity"), column("spare"))
+
+
+def _summary(faces: Embeddings, fates: Fates, max_cosine: float) -> Selection:
+    counts = np.bincount(fates.reason, minlength=len(REASONS)).tolist()
+    kept = np.concatenate([[0], np.cumsum(fates.reason == KEPT)])
+    of_identity = (np.diff(kept[faces.starts(number) + faces.first(number)]) for number in range(len(faces)))
     return Selection(
         faces=faces.rows,
         identities=faces.identities,
-        kept=kept,
-        identities_kept=sum(_identities_kept(faces, number, cut) for number, cut in enumerate(cuts)),
-        near_duplicates=near,
-        trimmed=faces.rows - kept - near,
-        max_cosine=threshold.max_cosine,
+        kept=counts[KEPT],
+        identities_kept=sum(int(np.count_nonzero(of)) for of in of_identity),
+        dropped={reason: count for reason, count in zip(REASONS, counts, strict=True) if reason and count},
+        max_cosine=max_cosine,
     )
 
 
-def _identities_kept(faces: Embeddings, number: int, cut: Cut) -> int:
-    return int(pc.count_distinct(faces.faces(number)["identity"].filter(pa.array(cut.kept))).as_py())
-
-
-def _origin(faces: Embeddings) -> dict[str, Any]:
-    """What later stages need to know of the data set and the network: a subset is a data set, too."""
-    return {name: faces.meta[name] for name in ("root", "format", "model", "preprocess") if name in faces.meta}
-
-
-def _write(faces: Embeddings, cuts: list[Cut], max_cosine: float, made: Provenance, out: Path) -> None:
-    """Third pass, over the metadata alone: both files appear together, the subset last."""
-    with (
-        written_whole(out) as kept_part,
-        written_whole(dropped_path(out)) as dropped_part,
-        RowGroups(kept_part, made) as kept,
-        RowGroups(dropped_part, made) as dropped,
-    ):
-        for number, cut in enumerate(cuts):
-            table = faces.faces(number)
-            for name in ("sparsity", "suppression_cosine"):
-                table = _with_column(table, name, pa.array(getattr(cut, name)))
-            kept.write(table.filter(pa.array(cut.kept)))
-            dropped.write(_with_reasons(table, cut, max_cosine).filter(pa.array(~cut.kept)))
-
-
-def _with_reasons(table: pa.Table, cut: Cut, max_cosine: float) -> pa.Table:
-    rival = pa.array(cut.rival, mask=cut.rival < 0)
-    reason = np.where(cut.cosine > max_cosine, "near-duplicate", "trimmed")
-    table = _with_column(table, "rival", table["face_id"].combine_chunks().take(rival))
-    table = _with_column(table, "cosine", pa.array(cut.cosine, mask=np.isnan(cut.cosine)))
-    return _with_column(table, "reason", pa.array(reason.tolist(), pa.string()))
-
-
-def _with_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
-    """The table with a column of that name, in place of an older one that rode along."""
-    if name in table.column_names:
-        table = table.drop_columns([name])
-    return table.append_column(name, values)
+def _provenance(
+    faces: Embeddings, selector: Selector, cutter: Cutter, asked: dict[str, float | None], selection: Selection
+) -> Provenance:
+    """The options given, and what later stages need to know of the data set and the network: a subset is one, too."""
+    options = {name: value for name, value in asked.items() if value is not None}
+    origin = {name: faces.meta[name] for name in ("root", "format", "model", "preprocess") if name in faces.meta}
+    return Provenance(
+        selector.name,
+        {**options, **dataclasses.asdict(cast(Any, selector))},
+        {"embeddings": faces.sha256},
+        {**origin, **dataclasses.asdict(selection), **cutter.facts},
+    )

@@ -1,53 +1,137 @@
 """What every selector promises: two functions of one shard of whole identities, and nothing else."""
 
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from facecore.embeddings import Shard
+from facecore.embeddings import Embeddings, Shard
+from facecore.errors import OptionError
+from facecore.grid import LEVELS, Levels
 
-Profile = npt.NDArray[np.int64]  # (LEVELS,), faces kept at every level; the profiles of shards add up
+# By how much the number of faces kept changes at every level of the grid, (LEVELS,): its running sum is that number,
+# and the profiles of shards add up.
+Profile = npt.NDArray[np.int64]
+
+# Why a face goes; the position is what `Fates.reason` holds.
+REASONS = ("", "near-duplicate", "trimmed", "far-from-centre", "over-maximum", "outranked")
+KEPT, NEAR_DUPLICATE, TRIMMED, FAR, OVER_MAXIMUM, OUTRANKED = range(len(REASONS))
+
+
+@dataclass(frozen=True)
+class Fates:
+    """What became of n faces; all arrays are (n,), 13 bytes a face."""
+
+    reason: npt.NDArray[np.uint8]  # why it goes, a position in REASONS; 0: it stays
+    sparsity: npt.NDArray[np.float32]  # larger is kept sooner; a tie goes to the earlier row
+    suppression: Levels  # highest level to a better-ranked face of its identity; 0 for the best
+    rival: npt.NDArray[np.int32]  # for a face that goes, the row of the nearest one kept; -1: its identity keeps none
+    rival_level: Levels  # of its cosine to that rival
+
+    @classmethod
+    def empty(cls, n: int) -> "Fates":
+        """Arrays for n faces, to be filled in."""
+        short, rival = np.zeros(n, np.uint16), np.full(n, -1, np.int32)
+        return cls(np.zeros(n, np.uint8), np.zeros(n, np.float32), short, rival, short.copy())
+
+    def put(self, first: int, part: "Fates") -> None:
+        """Take over the fates of some rows, from row `first` on."""
+        rows = slice(first, first + len(part.reason))
+        self.reason[rows] = part.reason
+        self.sparsity[rows] = part.sparsity
+        self.suppression[rows] = part.suppression
+        self.rival[rows] = np.where(part.rival < 0, -1, part.rival + np.int32(first))
+        self.rival_level[rows] = part.rival_level
 
 
 @dataclass(frozen=True)
 class Cut:
-    """What becomes of each face of a shard at one threshold; all arrays are (n,), one entry a row of the shard."""
+    """The fates of a shard's faces at one level, rivals as rows of the shard, and which faces may be trimmed."""
 
-    kept: npt.NDArray[np.bool_]
-    trimmed: npt.NDArray[np.bool_]  # would stay at the threshold, but is one too many
-    admitted: npt.NDArray[np.bool_]  # stays at this threshold, did not one level below: what may be trimmed
+    fates: Fates
+    admitted: npt.NDArray[np.bool_]  # stays at this level, did not one level below: what may be trimmed
     spare: npt.NDArray[np.int32]  # how many faces its identity keeps above the floor: how many may be trimmed
-    sparsity: npt.NDArray[np.float32]  # larger is kept sooner
-    suppression_cosine: npt.NDArray[np.float32]  # largest cosine to a better-ranked face of its identity; -1: none
-    rival: npt.NDArray[np.int32]  # for a face that goes, the row of the nearest one kept; -1: its identity keeps none
-    cosine: npt.NDArray[np.float32]  # to that rival; NaN: none
 
     @classmethod
     def empty(cls, n: int) -> "Cut":
         """Arrays for n faces, to be filled in."""
-        no, zero = np.zeros(n, np.bool_), np.zeros(n, np.float32)
-        return cls(
-            no.copy(), no.copy(), no.copy(), np.zeros(n, np.int32),
-            zero.copy(), zero.copy(), np.full(n, -1, np.int32), np.full(n, np.nan, np.float32),
-        )  # fmt: skip
+        return cls(Fates.empty(n), np.zeros(n, np.bool_), np.zeros(n, np.int32))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What every selector observes, whatever it prefers."""
+
+    min_per_identity: int = field(default=1, metadata={"help": "Faces that every identity keeps at least."})
+    max_per_identity: int | None = field(default=None, metadata={"help": "Faces that an identity keeps at most."})
+    min_centre_cosine: float | None = field(
+        default=None,
+        metadata={"help": "Drop faces whose cosine to the centre of their identity's other faces is lower."},
+    )
+
+    def __post_init__(self) -> None:
+        if self.min_per_identity < 0:
+            raise OptionError(f"min_per_identity must be 0 or more, got {self.min_per_identity}")
+        if self.max_per_identity is not None and self.max_per_identity < max(1, self.min_per_identity):
+            raise OptionError(
+                f"max_per_identity must be 1 or more, and at least min_per_identity, {self.min_per_identity}; "
+                f"got {self.max_per_identity}"
+            )
+        if self.min_centre_cosine is not None and not -1 <= self.min_centre_cosine <= 1:
+            raise OptionError(f"min_centre_cosine must be from -1 to 1, got {self.min_centre_cosine:g}")
+
+    def least(self, faces: int) -> int:
+        """How many of an identity's faces stay at least."""
+        return min(self.min_per_identity, faces)
+
+    def most(self, faces: int) -> int:
+        """How many of an identity's faces stay at most."""
+        return faces if self.max_per_identity is None else min(self.max_per_identity, faces)
+
+
+class Cutter(Protocol):
+    """A selector that knows its store: the two functions of one shard."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What was found out on the way, for the provenance."""
+        ...
+
+    @property
+    def whole_rows(self) -> int:
+        """Identities of more faces than this are profiled at some levels only, see `profile`."""
+        ...
+
+    def profile(self, shard: Shard, lowest: int = 0, highest: int = LEVELS - 1) -> Profile:
+        """How many faces of the shard stay at every level of the grid.
+
+        Exact at every level for identities of at most `whole_rows` faces; for a larger one exact at 63 levels evenly
+        spread from `lowest` to `highest`, and taken to be constant in between.
+        """
+        ...
+
+    def cut(self, shard: Shard, level: int, trimmed: npt.NDArray[np.bool_] | None = None) -> Cut:
+        """What becomes of every face at one level, less the `trimmed` ones, (n,)."""
+        ...
 
 
 class Selector(Protocol):
-    """A way to choose faces inside identities, with one threshold for the whole data set."""
+    """A way to choose faces inside identities, with one threshold for the whole data set: its options."""
 
-    name: ClassVar[str]  # the command and the stage recorded
+    name: ClassVar[str]  # of the method, and of the stage recorded
 
     @property
-    def min_per_identity(self) -> int:
-        """Faces that every identity keeps at least."""
+    def limits(self) -> Limits:
+        """What holds whatever the threshold."""
         ...
 
-    def profile(self, shard: Shard) -> Profile:
-        """How many faces of the shard stay at every level of the grid."""
+    def prepare(self, store: Embeddings, *, threads: int) -> Cutter:
+        """Look over the whole store once, where a method needs to."""
         ...
 
-    def cut(self, shard: Shard, level: int, trimmed: npt.NDArray[np.int64] | None = None) -> Cut:
-        """Which faces stay at one level, less the trimmed rows, and for each that goes, because of whom."""
-        ...
+
+def probes(lowest: int, highest: int) -> npt.NDArray[np.int64]:
+    """At most 63 levels evenly spread from lowest to highest, both included."""
+    return np.unique(np.linspace(lowest, highest, 63).round().astype(np.int64))

@@ -19,7 +19,7 @@ Levels = npt.NDArray[np.uint16]
 
 def to_levels(cosines: npt.NDArray[np.floating[Any]]) -> Levels:
     """Cosines as the nearest levels of the grid, of the same shape."""
-    scaled = np.rint(cosines * np.float32(STEPS)) + STEPS
+    scaled = np.float32(STEPS) * np.asarray(cosines, np.float32) + np.float32(STEPS + 0.5)
     levels: Levels = np.clip(scaled, 0, LEVELS - 1).astype(np.uint16)
     return levels
 

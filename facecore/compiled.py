@@ -1,0 +1,60 @@
+"""Compiled loops: how functions are compiled, and the first loop of all, halves to rows of unit length."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+# What lets a sum run in vector lanes. The order is fixed by the compiled code, so one machine always gives one result.
+_LANES = {"reassoc", "contract", "nsz"}
+
+
+def compiled(function: _Function) -> _Function:
+    """Compile a loop to machine code once per machine, to run without holding the interpreter."""
+    return cast(_Function, numba.njit(cache=True, nogil=True)(function))
+
+
+def compiled_sums(function: _Function) -> _Function:
+    """Compile a loop whose float sums may be taken in vector lanes."""
+    return cast(_Function, numba.njit(cache=True, nogil=True, fastmath=_LANES)(function))
+
+
+@compiled_sums
+def _widen(
+    halves: npt.NDArray[np.uint16],
+    rows: npt.NDArray[np.float32],
+    bits: npt.NDArray[np.uint32],
+    tolerance: np.float32,
+) -> int:
+    # Half to float by moving the exponent and multiplying by 2^112: exact, and it needs no instruction of its own.
+    rebias = np.float32(2.0**112)
+    n, d = halves.shape
+    for row in range(n):
+        for k in range(d):
+            half = np.uint32(halves[row, k])
+            bits[row, k] = ((half & np.uint32(0x8000)) << np.uint32(16)) | ((half & np.uint32(0x7FFF)) << np.uint32(13))
+        total = np.float32(0)
+        for k in range(d):
+            value = rows[row, k] * rebias
+            rows[row, k] = value
+            total += value * value
+        length = np.sqrt(total)
+        if not abs(length - np.float32(1)) <= tolerance:
+            return row
+        inverse = np.float32(1) / length
+        for k in range(d):
+            rows[row, k] *= inverse
+    return -1
+
+
+def widen_rows(halves: npt.NDArray[np.float16], rows: npt.NDArray[np.float32], *, tolerance: float) -> int:
+    """Write halves (n, d) as float32 rows of unit length; returns the first row that was not, or -1.
+
+    Halves round the length, too: normalised again, two copies of a face have the cosine 1. An infinite or undefined
+    number makes a length far from one. Rows after the one returned are not written.
+    """
+    return int(_widen(halves.view(np.uint16), rows, rows.view(np.uint32), np.float32(tolerance)))

@@ -1,0 +1,103 @@
+"""Where the files of a store lie, and how they are written."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from facecore.manifest import with_provenance
+from facecore.provenance import Provenance, canonical_json, sha256_of, sha256_of_file, write_text_whole, written_whole
+
+
+def vectors_path(store: Path, number: int) -> Path:
+    """Where the vectors of a shard lie."""
+    return store / "img_emb" / f"img_emb_{number:05d}.npy"
+
+
+def metadata_path(store: Path, number: int) -> Path:
+    """Where the rows of a shard are described."""
+    return store / "metadata" / f"metadata_{number:05d}.parquet"
+
+
+def shard_starts(identity: pa.ChunkedArray, shard_rows: int) -> npt.NDArray[np.int64]:
+    """Cut a sorted column of identities into shards of whole ones; shard i has the rows starts[i] to starts[i + 1].
+
+    A shard has at most `shard_rows` rows, unless it holds a single, larger identity.
+    """
+    n = len(identity)
+    changes = pc.not_equal(identity.slice(1), identity.slice(0, max(n - 1, 0))).to_numpy()
+    return whole_runs(np.concatenate([[0], np.flatnonzero(changes) + 1, [n]]), shard_rows)
+
+
+def whole_runs(borders: npt.NDArray[np.int64], rows: int) -> npt.NDArray[np.int64]:
+    """Of the borders between identities, those that cut them into runs of at most so many rows, or one identity."""
+    starts = [0]
+    n = borders[-1]
+    while starts[-1] < n:
+        last_that_fits = np.searchsorted(borders, starts[-1] + rows, "right") - 1
+        next_identity = np.searchsorted(borders, starts[-1], "right")
+        starts.append(int(borders[max(last_that_fits, next_identity)]))
+    return np.array(starts, np.int64)
+
+
+def write_shard(store: Path, number: int, vectors: npt.NDArray[np.float16], faces: pa.Table, made: Provenance) -> None:
+    """Write one shard, each file whole or not at all, the metadata last: a shard with metadata is complete."""
+    with written_whole(vectors_path(store, number)) as part, part.open("wb") as stream:
+        np.save(stream, np.ascontiguousarray(vectors))
+    with written_whole(metadata_path(store, number)) as part:
+        pq.write_table(faces.cast(with_provenance(faces.schema, made)), part, compression="zstd")
+
+
+def write_meta(store: Path, facts: Mapping[str, Any], *, dimension: int, shards: int) -> None:
+    """Write meta.json, which completes the store: the facts given, and the counts and hashes of its shards."""
+    table = [_shard_entry(store, number) for number in range(shards)]
+    counts = {
+        "content": _content(store, shards),
+        "dimension": dimension,
+        "rows": sum(entry["rows"] for entry in table),
+        "identities": sum(entry["identities"] for entry in table),
+    }
+    write_text_whole(store / "meta.json", canonical_json({**facts, **counts, "shards": table}) + "\n")
+
+
+def _shard_entry(store: Path, number: int) -> dict[str, Any]:
+    identity = pq.read_table(metadata_path(store, number), columns=["identity"])["identity"]
+    return {
+        "rows": len(identity),
+        "identities": pc.count_distinct(identity).as_py(),
+        "first": identity[0].as_py() if len(identity) else None,
+        "last": identity[-1].as_py() if len(identity) else None,
+        "img_emb": sha256_of_file(vectors_path(store, number)),
+        "metadata": sha256_of_file(metadata_path(store, number)),
+    }
+
+
+def _content(store: Path, shards: int) -> str:
+    """The sha256 of all vectors, face_ids and identities in order: the same however the faces were cut into shards."""
+    columns = ("face_id", "identity")
+    vectors, names = hashlib.sha256(), {name: (hashlib.sha256(), hashlib.sha256()) for name in columns}
+    for number in range(shards):
+        vectors.update(np.load(vectors_path(store, number), mmap_mode="r").data)
+        faces = pq.read_table(metadata_path(store, number), columns=list(columns))
+        for name, (lengths, characters) in names.items():
+            for chunk in faces[name].chunks:
+                lengths.update(pc.binary_length(chunk).to_numpy().astype("<i4").tobytes())
+                characters.update(_characters(chunk))
+    return sha256_of(
+        "".join([vectors.hexdigest(), *(digest.hexdigest() for pair in names.values() for digest in pair)])
+    )
+
+
+def _characters(texts: pa.Array) -> memoryview:
+    """The UTF-8 bytes of strings, one after the other; with their lengths they say where each begins."""
+    wide = texts.cast(pa.large_string())
+    offsets = np.frombuffer(wide.buffers()[1], np.int64)[wide.offset : wide.offset + len(wide) + 1]
+    if not len(wide):
+        return memoryview(b"")
+    return memoryview(wide.buffers()[2])[offsets[0] : offsets[-1]]

@@ -1,0 +1,152 @@
+"""The cutter that selectors share: faces ranked inside identities, a rule for who stays at a level, and limits."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from facecore.centres import own_cosines
+from facecore.embeddings import Shard
+from facecore.grid import LEVELS, Levels, to_levels
+from facecore.select.greedy import add_ordered_profile
+from facecore.select.large import WHOLE_ROWS, Masks, nearest_kept, walk
+from facecore.select.local import (
+    BY_VALUE,
+    GREEDY,
+    Floats,
+    Rows,
+    admit,
+    cut_piece,
+    give_reasons,
+    profile_pairs,
+    profile_values,
+    rank_rows,
+)
+from facecore.select.selector import Cut, Limits, Profile, probes
+
+_NO_VALUES = np.empty(0, np.uint16)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The faces of a shard inside their identities, best first."""
+
+    sparsity: Floats  # (n,), larger is kept sooner; a tie goes to the earlier row
+    values: Levels = field(default_factory=lambda: _NO_VALUES)  # (n,), the level from which on each stays: BY_VALUE
+
+
+@dataclass(frozen=True)
+class RankedCutter:
+    """Cuts by the rule GREEDY or NESTED, in the order of the sparsity that `rank` gives, or BY_VALUE."""
+
+    rule: int
+    rank: Callable[[Shard], Ranked]
+    limits: Limits
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def whole_rows(self) -> int:
+        """Exact greedy counts at every level need all pairs in order; what has a level of its own does not."""
+        return WHOLE_ROWS if self.rule == GREEDY else np.iinfo(np.int64).max
+
+    def profile(self, shard: Shard, lowest: int = 0, highest: int = LEVELS - 1) -> Profile:
+        """By how much the number of faces kept changes at every level, see `Cutter`."""
+        ranked, least, most = self.rank(shard), self.limits.min_per_identity, self._most(len(shard))
+        order, able = self._order(shard, ranked)
+        change = np.zeros(LEVELS, np.int64)
+        if self.rule == BY_VALUE:
+            profile_values(ranked.values, shard.starts, order, able, least, most, change)
+        elif _is_large(shard):
+            m = int(able[0])
+            self._profile_large(shard.vectors, order[:m], probes(lowest, highest), min(least, m), most, change)
+        else:
+            profile_pairs(shard.vectors, shard.starts, order, able, least, most, self.rule, change)
+        return change
+
+    def _profile_large(
+        self, vectors: Floats, rows: Rows, at: Rows, least: int, most: int, change: npt.NDArray[np.int64]
+    ) -> None:
+        if self.rule == GREEDY:
+            kept, _ = walk(vectors, rows, at)
+            counts = np.array([_stay(kept, bit).sum() for bit in range(len(at))]).clip(least, most)
+            change[0] += counts[0]
+            change[at[1:]] += np.diff(counts)
+        else:
+            _, nearest = walk(vectors, rows, at[:0])
+            add_ordered_profile(nearest, least, most, change)
+
+    def cut(self, shard: Shard, level: int, trimmed: npt.NDArray[np.bool_] | None = None) -> Cut:
+        """What becomes of every face at one level, see `Cutter`."""
+        ranked = self.rank(shard)
+        order, able = self._order(shard, ranked)
+        cut = Cut.empty(len(shard))
+        cut.fates.sparsity[:] = ranked.sparsity
+        gone = np.zeros(len(shard), np.bool_) if trimmed is None else trimmed
+        if _is_large(shard):
+            self._cut_large(shard.vectors, ranked, order, int(able[0]), level, gone, cut)
+        else:
+            cut_piece(
+                shard.vectors, shard.starts, order, able, ranked.values, level,
+                self.limits.min_per_identity, self._most(len(shard)), self.rule, gone,
+                cut.fates.reason, cut.fates.suppression, cut.fates.rival, cut.fates.rival_level,
+                cut.admitted, cut.spare,
+            )  # fmt: skip
+        return cut
+
+    def _cut_large(
+        self, vectors: Floats, ranked: Ranked, rows: Rows, able: int, level: int,
+        trimmed: npt.NDArray[np.bool_], cut: Cut,
+    ) -> None:  # fmt: skip
+        """As `local.cut_piece` does, in blocks."""
+        at = np.array([level - 1, level] if self.rule == GREEDY else [], np.int64)
+        masks, nearest = walk(vectors, rows, at)
+        value = ranked.values[rows] if self.rule == BY_VALUE else nearest
+        before, kept = (_stay(masks, bit) if self.rule == GREEDY else value <= level - 1 + bit for bit in (0, 1))
+        before &= level > 0
+        kept[able:], before[able:] = False, False
+        over = np.zeros(len(rows), np.bool_)
+        least, most = self.limits.least(able), min(self._most(len(rows)), able)
+        admit(rows, able, least, most, trimmed, kept, before, over, cut.admitted, cut.spare)
+        winner, highest = nearest_kept(vectors, rows, kept)
+        fates = cut.fates
+        fates.suppression[rows] = nearest
+        give_reasons(
+            rows, able, level, self.rule, trimmed, kept, over, winner, highest,
+            fates.reason, fates.rival, fates.rival_level,
+        )  # fmt: skip
+
+    def _order(self, shard: Shard, ranked: Ranked) -> tuple[Rows, Rows]:
+        """The rows of each identity, best first, those far from its centre last; how many are not, (identities,)."""
+        sizes = np.diff(shard.starts)
+        far = np.zeros(len(shard), np.bool_)
+        if self.limits.min_centre_cosine is not None:
+            far = _far(shard, self.limits.min_centre_cosine, self.limits.min_per_identity)
+        if _is_large(shard):
+            order = np.lexsort((-ranked.sparsity, far))
+        else:
+            order = rank_rows(ranked.sparsity, shard.starts, far)
+        return order, sizes - np.add.reduceat(far, shard.starts[:-1], dtype=np.int64)
+
+    def _most(self, faces: int) -> int:
+        return faces if self.limits.max_per_identity is None else self.limits.max_per_identity
+
+
+def _is_large(shard: Shard) -> bool:
+    return len(shard) > WHOLE_ROWS and shard.identities == 1
+
+
+def _stay(masks: Masks, bit: int) -> npt.NDArray[np.bool_]:
+    return (masks >> np.uint64(bit) & np.uint64(1)).astype(np.bool_)
+
+
+def _far(shard: Shard, min_cosine: float, least: int) -> npt.NDArray[np.bool_]:
+    """The faces too far from the others' centre, (n,); of each identity the nearest `least` are not, however far."""
+    _, to_others = own_cosines(shard.vectors, shard.starts)
+    levels = to_levels(to_others)
+    far = levels < int(to_levels(np.array(min_cosine)))
+    order = rank_rows(levels.astype(np.float32), shard.starts, np.zeros(len(shard), np.bool_))
+    place = np.arange(len(shard)) - np.repeat(shard.starts[:-1], np.diff(shard.starts))
+    far[order[place < least]] = False
+    return far

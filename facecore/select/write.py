@@ -1,0 +1,58 @@
+"""A subset and its dropped faces, as two manifests that appear together."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from facecore.embeddings import Embeddings
+from facecore.grid import to_cosines
+from facecore.manifest import RowGroups
+from facecore.parallel import in_order
+from facecore.provenance import Provenance, written_whole
+from facecore.select.selector import KEPT, REASONS, Fates
+
+OWN_COLUMNS = ("sparsity", "suppression_cosine", "rival", "cosine", "reason")  # in place of those that rode along
+
+
+def dropped_path(subset: Path) -> Path:
+    """Where the faces that did not make it into a subset are listed: beside it."""
+    return subset.with_name(f"{subset.stem}.dropped.parquet")
+
+
+def write_subset(faces: Embeddings, fates: Fates, made: Provenance, out: Path, *, threads: int) -> None:
+    """Write both files, the subset last; reads the metadata of the store again, and no vectors."""
+
+    def tables(number: int) -> tuple[pa.Table, pa.Table]:
+        return _split(faces.faces(number), fates, faces.first(number))
+
+    with (
+        written_whole(out) as kept_part,
+        written_whole(dropped_path(out)) as dropped_part,
+        RowGroups(kept_part, made) as kept,
+        RowGroups(dropped_part, made) as dropped,
+    ):
+        for stays, goes in in_order(tables, range(len(faces)), threads=min(threads, 2), ahead=2):
+            kept.write(stays)
+            dropped.write(goes)
+
+
+def _split(table: pa.Table, fates: Fates, first: int) -> tuple[pa.Table, pa.Table]:
+    """The faces of one shard that stay, and those that go, each with why."""
+    rows = slice(first, first + len(table))
+    reason, rival = fates.reason[rows], fates.rival[rows] - first
+    table = table.drop_columns([name for name in OWN_COLUMNS if name in table.column_names])
+    table = table.append_column("sparsity", pa.array(fates.sparsity[rows]))
+    table = table.append_column("suppression_cosine", pa.array(to_cosines(fates.suppression[rows])))
+    stays = reason == KEPT
+    goes = table.filter(pa.array(~stays))
+    none = fates.rival[rows][~stays] < 0
+    names = table["face_id"].combine_chunks().take(pa.array(rival[~stays], mask=none))
+    goes = goes.append_column("rival", names)
+    goes = goes.append_column("cosine", pa.array(to_cosines(fates.rival_level[rows][~stays]), mask=none))
+    return table.filter(pa.array(stays)), goes.append_column("reason", _reasons(reason[~stays]))
+
+
+def _reasons(codes: npt.NDArray[np.uint8]) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int8)), pa.array(REASONS)).cast(pa.string())
