@@ -57,6 +57,19 @@ def own_cosines(
     return to_mean, to_others
 
 
+@compiled_sums
+def cosines_to(vectors: Vectors, starts: npt.NDArray[np.int64], points: Vectors) -> npt.NDArray[np.float32]:
+    """The product of each row with the point of its run, (n,); points is (identities, d)."""
+    products = np.empty(len(vectors), np.float32)
+    for run in range(len(starts) - 1):
+        for row in range(starts[run], starts[run + 1]):
+            product = np.float32(0)
+            for k in range(vectors.shape[1]):
+                product += vectors[row, k] * points[run, k]
+            products[row] = product
+    return products
+
+
 def identity_centres(store: Embeddings, *, threads: int | None = None) -> npt.NDArray[np.float16]:
     """The normalised mean of every identity, (identities, d) in the order of the store; zeros where there is none."""
     centres = np.empty((store.identities, store.dimension), np.float16)

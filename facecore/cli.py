@@ -124,7 +124,7 @@ def nms_command(
 
     done = select(embeddings, options, keep=keep, max_cosine=max_cosine, out=out, overwrite=overwrite, threads=threads)
     _say_selection(done, out)
-    click.echo(f"t* = {done.max_cosine:.4f}: a near-duplicate has a cosine above it to the kept face named as its rival")
+    click.echo(f"t* = {done.max_cosine:.4f}: a near-duplicate has a kept rival with a cosine above it")
 
 
 def _say_selection(done: "Selection", out: Path) -> None:

@@ -23,6 +23,13 @@ def compiled_sums(function: _Function) -> _Function:
     return cast(_Function, numba.njit(cache=True, nogil=True, fastmath=_LANES)(function))
 
 
+@compiled
+def _bits_of(half: np.uint16) -> np.uint32:
+    """The bits of a float that is the half's value times 2^-112: sign and digits moved to where a float has them."""
+    wide = np.uint32(half)
+    return ((wide & np.uint32(0x8000)) << np.uint32(16)) | ((wide & np.uint32(0x7FFF)) << np.uint32(13))
+
+
 @compiled_sums
 def _widen(
     halves: npt.NDArray[np.uint16],
@@ -30,13 +37,11 @@ def _widen(
     bits: npt.NDArray[np.uint32],
     tolerance: np.float32,
 ) -> int:
-    # Half to float by moving the exponent and multiplying by 2^112: exact, and it needs no instruction of its own.
-    rebias = np.float32(2.0**112)
+    rebias = np.float32(2.0**112)  # exact, and it needs no instruction that some processors lack
     n, d = halves.shape
     for row in range(n):
         for k in range(d):
-            half = np.uint32(halves[row, k])
-            bits[row, k] = ((half & np.uint32(0x8000)) << np.uint32(16)) | ((half & np.uint32(0x7FFF)) << np.uint32(13))
+            bits[row, k] = _bits_of(halves[row, k])
         total = np.float32(0)
         for k in range(d):
             value = rows[row, k] * rebias
@@ -58,3 +63,32 @@ def widen_rows(halves: npt.NDArray[np.float16], rows: npt.NDArray[np.float32], *
     number makes a length far from one. Rows after the one returned are not written.
     """
     return int(_widen(halves.view(np.uint16), rows, rows.view(np.uint32), np.float32(tolerance)))
+
+
+@compiled_sums
+def _mean_of(
+    halves: npt.NDArray[np.uint16],
+    chosen: npt.NDArray[np.int64],
+    means: npt.NDArray[np.float32],
+    bits: npt.NDArray[np.uint32],
+    row: npt.NDArray[np.float32],
+) -> None:
+    scale = np.float32(2.0**112 / chosen.shape[1])
+    d = halves.shape[1]
+    for i in range(len(chosen)):
+        means[i] = 0
+        for number in chosen[i]:
+            for k in range(d):
+                bits[k] = _bits_of(halves[number, k])
+            for k in range(d):
+                means[i, k] += row[k]
+        for k in range(d):
+            means[i, k] *= scale
+
+
+def mean_of(halves: npt.NDArray[np.float16], chosen: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float32]:
+    """The mean of the chosen rows of halves (n, d), for each line of `chosen` (m, k), k > 0: (m, d)."""
+    means = np.empty((len(chosen), halves.shape[1]), np.float32)
+    row = np.empty(halves.shape[1], np.float32)
+    _mean_of(halves.view(np.uint16), chosen.astype(np.int64), means, row.view(np.uint32), row)
+    return means

@@ -4,11 +4,11 @@ import itertools
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from geometry import faces_at, names_of, random_faces, shard_of, write_store
+from geometry import faces_at, names_of, random_faces, shard_of, split, write_store
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from facecore.centres import own_cosines
+from facecore.centres import identity_centres, own_cosines
 from facecore.embeddings import Embeddings
 from facecore.errors import DataError, OptionError
 from facecore.grid import LEVELS, STEPS, to_cosines, to_levels
@@ -120,6 +120,46 @@ def test_random_draws_depend_on_seed_and_row_alone():
     assert draws(1, 5, 3).tolist() == draws(1, 0, 8)[5:].tolist()
     assert not set(draws(1, 0, 100)) & set(draws(2, 0, 100))
     assert (np.histogram(draws(0, 0, 100_000), 10, (0, 1))[0] / 1e4) == pytest.approx(1, abs=0.05)
+
+
+def slow_sparsity(store, rank, neighbours):
+    """1 - the mean cosine of every face to the nearest other centres: its own nearest, or its identity's."""
+    centres = identity_centres(store).astype(np.float64)
+    found = []
+    for shard in store:
+        for number, (begin, end) in enumerate(itertools.pairwise(shard.starts.tolist())):
+            own = number + shard.first_identity
+            others = np.delete(centres, own, axis=0)
+            near = np.argsort(-(others @ centres[own]), kind="stable")[:neighbours]
+            for face in shard.vectors[begin:end].astype(np.float64):
+                if rank == "dataset":
+                    found.append(1 - np.sort(others @ face)[::-1][:neighbours].mean())
+                else:
+                    found.append(1 - (others[near] @ face).mean())
+    return found
+
+
+@pytest.mark.parametrize("neighbours", [1, 3, 100])
+@pytest.mark.parametrize("search", ["auto", "exact", "torch"])
+@pytest.mark.parametrize("rank", ["dataset", "confusable"])
+def test_ranks_by_other_identities_against_all_pairs(rank, search, neighbours, tmp_path):
+    store = Embeddings.open(write_store(tmp_path / "store", split(random_faces(0, [5, 1, 9, 2, 7, 3]), [2, 4])))
+    cutter = Nms(rank=rank, search=search, neighbours=neighbours).prepare(store, threads=2)
+    found = np.concatenate([cutter.rank(shard).sparsity for shard in store])
+    assert found == pytest.approx(slow_sparsity(store, rank, neighbours), abs=4e-4)  # centres are halves
+    assert cutter.facts["search"]["recall"] == 1
+
+
+@pytest.mark.parametrize("rank", ["dataset", "confusable"])
+def test_without_other_identities_all_faces_are_equally_sparse(rank, tmp_path):
+    store = Embeddings.open(write_store(tmp_path / "store", [faces_at(0, 30, 90)]))
+    cutter = Nms(rank=rank).prepare(store)
+    assert [cutter.rank(shard).sparsity.tolist() for shard in store] == [[1, 1, 1]]
+
+
+def test_how_the_search_went_is_in_the_manifest(tmp_path):
+    run(tmp_path, [random_faces(0, [5, 4])], 0.5, Nms(rank="confusable"))
+    assert read_manifest(tmp_path / "subset.parquet")[1].facts["search"] == {"how": "exact", "recall": 1.0}
 
 
 def test_ranks_ties_by_face_id():
@@ -307,7 +347,16 @@ def trim(identities, kept, below, target):
 
 
 ROWS = st.lists(st.integers(1, 9), min_size=1, max_size=6)
-OPTIONS = st.sampled_from([{}, {"nested": True}, {"rank": "central"}, {"rank": "random", "seed": 3}])
+OPTIONS = st.sampled_from(
+    [
+        {},
+        {"nested": True},
+        {"rank": "central"},
+        {"rank": "random", "seed": 3},
+        {"rank": "dataset"},
+        {"rank": "confusable"},
+    ]
+)
 
 
 def row_of(face_id):

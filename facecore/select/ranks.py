@@ -7,11 +7,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from facecore.centres import own_cosines
-from facecore.embeddings import Embeddings, Shard
+from facecore.centres import cosines_to, identity_centres, own_cosines
+from facecore.compiled import mean_of
+from facecore.embeddings import Buffers, Embeddings, Piece, Shard
 from facecore.grid import to_cosines, to_levels
+from facecore.parallel import in_order
+from facecore.progress import progress
+from facecore.search import Index
 
 Floats = npt.NDArray[np.float32]
+
+_BLOCK = 4096  # identities searched for at a time
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,60 @@ def random(store: Embeddings, options: RankOptions) -> Rank:
     return Rank(lambda shard: draws(options.seed, shard.first, len(shard)))
 
 
+def dataset(store: Embeddings, options: RankOptions) -> Rank:
+    """How empty the surroundings are: 1 - the mean cosine to the nearest centres of other identities.
+
+    A search for every face, so it takes a pass of its own, and 4 bytes a face.
+    """
+    centres = identity_centres(store, threads=options.threads)
+    index = Index.over(centres, how=options.search, seed=options.seed)
+    sparsity, buffers = np.empty(store.rows, np.float32), Buffers()
+
+    def fill(piece: Piece) -> int:
+        shard = store.read(piece, buffers)
+        own = np.repeat(np.arange(shard.identities) + shard.first_identity, np.diff(shard.starts))
+        cosines, _ = index.nearest(shard.vectors, options.neighbours, but=own)
+        sparsity[shard.first : shard.first + len(shard)] = 1 - on_grid(cosines.sum(axis=1) / max(cosines.shape[1], 1))
+        return len(shard)
+
+    with progress(store.rows, "surroundings", "faces") as bar:
+        for faces in in_order(fill, store.pieces(), threads=options.threads):
+            bar.update(faces)
+    return Rank(lambda shard: sparsity[shard.first : shard.first + len(shard)], _facts(index))
+
+
+def confusable(store: Embeddings, options: RankOptions) -> Rank:
+    """As `dataset`, but against the centres nearest to the face's own identity: one search for all its faces.
+
+    Not an approximation of `dataset`, but a score of its own: how far a face is from those it is confused with.
+    """
+    centres = identity_centres(store, threads=options.threads)
+    index = Index.over(centres, how=options.search, seed=options.seed)
+    near = np.empty((len(centres), min(options.neighbours, len(centres) - 1)), np.int32)
+
+    def fill(block: range) -> int:
+        own = np.arange(block.start, block.stop)
+        near[own] = index.nearest(centres[own], options.neighbours, but=own)[1]
+        return len(block)
+
+    blocks = [range(at, min(at + _BLOCK, len(centres))) for at in range(0, len(centres), _BLOCK)]
+    with progress(len(centres), "neighbours", "identities") as bar:
+        for done in in_order(fill, blocks, threads=options.threads):
+            bar.update(done)
+
+    def sparsity(shard: Shard) -> Floats:
+        if not near.shape[1]:
+            return np.ones(len(shard), np.float32)
+        means = mean_of(centres, near[shard.first_identity : shard.first_identity + shard.identities])
+        return 1 - on_grid(cosines_to(shard.vectors, shard.starts, means))
+
+    return Rank(sparsity, _facts(index))
+
+
+def _facts(index: Index) -> dict[str, Any]:
+    return {"search": {"how": index.how, "recall": round(index.recall, 4)}}
+
+
 def central_cosines(shard: Shard) -> Floats:
     """F . mu of every face, (n,), on the grid."""
     return on_grid(own_cosines(shard.vectors, shard.starts)[0])
@@ -76,6 +136,8 @@ def draws(seed: int, first: int, n: int) -> Floats:
 
 RANKS: dict[str, Callable[[Embeddings, RankOptions], Rank]] = {
     "identity": identity,
+    "dataset": dataset,
+    "confusable": confusable,
     "central": central,
     "random": random,
 }
