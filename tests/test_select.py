@@ -21,7 +21,7 @@ from facecore.select.large import walk
 from facecore.select.local import rank_rows
 from facecore.select.ranks import RANKS, draws
 from facecore.select.selector import REASONS
-from facecore.select.threshold import find_threshold, threshold_at
+from facecore.select.threshold import Target, bracket, find_threshold, threshold_at
 
 
 def greedy_oracle(levels, level):
@@ -86,9 +86,9 @@ def packed(levels):
     return levels[np.tril_indices(len(levels), -1)]
 
 
-def profile_of(levels, least, most):
+def profile_of(levels, least, most, lowest=0, highest=LEVELS - 1):
     change, pairs = np.zeros(LEVELS, np.int64), np.empty((2, levels.size), np.int64)
-    add_profile(packed(levels), len(levels), least, most, pairs[0], pairs[1], change)
+    add_profile(packed(levels), len(levels), least, most, lowest, highest, pairs[0], pairs[1], change)
     return np.cumsum(change)
 
 
@@ -228,6 +228,8 @@ def test_the_profile_counts_what_greedy_keeps_at_every_level(seed, size, least, 
         oracle = greedy_oracle(levels, level)
         assert kept_at(levels, level) == oracle
         assert profile[level] == min(max(len(oracle), least), most)
+    low, high = sorted(np.random.default_rng(seed).integers(0, LEVELS, 2).tolist())
+    assert profile_of(levels, least, most, low, high)[low : high + 1].tolist() == profile[low : high + 1].tolist()
     between = np.flatnonzero(np.diff(profile))
     assert {int(v) + 1 for v in between} <= values, "the count changes only where a pair's cosine lies"
 
@@ -237,7 +239,26 @@ def test_the_greedy_count_is_not_monotone_and_the_profile_knows():
     levels = to_levels(np.array([[1, 0.9, 0, 0], [0.9, 1, 0.95, 0.95], [0, 0.95, 1, 0], [0, 0.95, 0, 1]], np.float32))
     profile = profile_of(levels, 1, 4)
     assert profile[to_levels(np.array([0.5, 0.89, 0.91, 0.96], np.float32))].tolist() == [3, 3, 2, 4]
-    assert find_threshold(lambda *_: (np.diff(profile, prepend=0), True), 3).max_cosine == 0
+    assert find_threshold(lambda *_: (np.diff(profile, prepend=0), True), Target(0.75, 4)).max_cosine == 0
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.45, 0.6, 0.9, 1.0])
+@pytest.mark.parametrize("levels", [(0, 0), (100, 200), (20_000, 30_000), (32_700, LEVELS - 1)])
+def test_a_bracket_changes_the_work_and_not_the_threshold(keep, levels, tmp_path, monkeypatch):
+    faces = random_faces(3, [5, 1, 9, 2, 30, 8])
+    first, *_ = run(tmp_path / "without", split(faces, range(1, 6)), keep)
+    monkeypatch.setattr("facecore.select.run.SAMPLED_FROM", 0)
+    monkeypatch.setattr("facecore.select.run.SAMPLE", 2)
+    monkeypatch.setattr("facecore.select.run.bracket", lambda *_: levels)
+    assert run(tmp_path / "with", split(faces, range(1, 6)), keep)[0] == first
+
+
+def test_a_sample_is_bracketed_by_three_hundredths_of_the_faces():
+    sample = np.zeros(LEVELS, np.int64)
+    sample[1000:2000] = 1
+    assert bracket(sample, 0.6) == (1568, 1629)
+    assert bracket(sample, 0.99) == (1958, 1999)
+    assert bracket(sample, 0.02) == (0, 1049)
 
 
 # Identities too large for a matrix of all pairs

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from facecore.manifest import with_provenance
+from facecore.manifest import repeating, with_provenance
 from facecore.provenance import Provenance, canonical_json, sha256_of, sha256_of_file, write_text_whole, written_whole
 
 
@@ -51,7 +51,8 @@ def write_shard(store: Path, number: int, vectors: npt.NDArray[np.float16], face
     with written_whole(vectors_path(store, number)) as part, part.open("wb") as stream:
         np.save(stream, np.ascontiguousarray(vectors))
     with written_whole(metadata_path(store, number)) as part:
-        pq.write_table(faces.cast(with_provenance(faces.schema, made)), part, compression="zstd")
+        table = faces.cast(with_provenance(faces.schema, made))
+        pq.write_table(table, part, compression="zstd", use_dictionary=repeating(faces.schema))
 
 
 def write_meta(store: Path, facts: Mapping[str, Any], *, dimension: int, shards: int) -> None:

@@ -62,7 +62,7 @@ class RankedCutter:
             m = int(able[0])
             self._profile_large(shard.vectors, order[:m], probes(lowest, highest), min(least, m), most, change)
         else:
-            profile_pairs(shard.vectors, shard.starts, order, able, least, most, self.rule, change)
+            profile_pairs(shard.vectors, shard.starts, order, able, least, most, self.rule, lowest, highest, change)
         return change
 
     def _profile_large(
@@ -71,7 +71,7 @@ class RankedCutter:
         if self.rule == GREEDY:
             kept, _ = walk(vectors, rows, at)
             counts = np.array([_stay(kept, bit).sum() for bit in range(len(at))]).clip(least, most)
-            change[0] += counts[0]
+            change[at[0]] += counts[0]
             change[at[1:]] += np.diff(counts)
         else:
             _, nearest = walk(vectors, rows, at[:0])

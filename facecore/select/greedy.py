@@ -39,13 +39,13 @@ def nearest_before(levels: Levels, nearest: Levels) -> None:
 
 
 @compiled
-def _sorted_pairs(levels: Levels, n: int, pairs: Counts, spare: Counts) -> int:
-    """Write the pairs above level 0 in order of their level, as level << 32 | j << 16 | i; returns how many."""
+def _sorted_pairs(levels: Levels, n: int, lowest: int, highest: int, pairs: Counts, spare: Counts) -> int:
+    """Write the pairs above `lowest`, up to `highest`, by level, as level << 32 | j << 16 | i; returns how many."""
     count = 0
     for j in range(1, n):
         before = j * (j - 1) // 2
         for i in range(j):
-            if levels[before + i] > 0:
+            if lowest < levels[before + i] <= highest:
                 pairs[count] = (np.int64(levels[before + i]) << 32) | (j << 16) | i
                 count += 1
     ends = np.empty(_RADIX, np.int64)
@@ -80,23 +80,28 @@ def _settle(levels: Levels, level: int, first: int, kept: Flags, blockers: Count
 
 
 @compiled
-def add_profile(levels: Levels, n: int, least: int, most: int, pairs: Counts, spare: Counts, change: Counts) -> None:
-    """Add to `change` (LEVELS,) by how much the number of faces kept, clipped, changes at each level; of n faces.
+def add_profile(
+    levels: Levels, n: int, least: int, most: int, lowest: int, highest: int,
+    pairs: Counts, spare: Counts, change: Counts,
+) -> None:  # fmt: skip
+    """Add to `change` (LEVELS,) how the number of n faces kept, clipped, changes at each level of [lowest, highest].
 
     Exact at every level, though greedy counts are not monotone in the threshold: pairs are released in order of their
-    level, and each flip is passed on to the faces ranked after it. O(n^2), O(n) more for a flip. `pairs` and `spare`
-    are memory to work in, n (n - 1) / 2 each.
+    level, and each flip is passed on to the faces ranked after it. O(n^2), O(n) more for a flip. The number at `lowest`
+    is all added there. `pairs` and `spare` are memory to work in, n (n - 1) / 2 each.
     """
     kept = np.empty(n, np.bool_)
-    keep_greedily(levels, 0, kept)
+    keep_greedily(levels, lowest, kept)
+    filled = _sorted_pairs(levels, n, lowest, highest, pairs, spare)
+    count = int(kept.sum())
+    shown = min(max(count, least), most)
+    change[lowest] += shown
+    if not filled:
+        return
     blockers = np.zeros(n, np.int64)
     for j in range(1, n):
         for i in range(j):
-            blockers[j] += kept[i] and levels[j * (j - 1) // 2 + i] > 0
-    filled = _sorted_pairs(levels, n, pairs, spare)
-    count = int(kept.sum())
-    shown = min(max(count, least), most)
-    change[0] += shown
+            blockers[j] += kept[i] and levels[j * (j - 1) // 2 + i] > lowest
     at = 0
     while at < filled:
         level = pairs[at] >> 32

@@ -52,9 +52,10 @@ def _largest(starts: Rows) -> int:
 
 @compiled
 def profile_pairs(
-    vectors: Vectors, starts: Rows, order: Rows, able: Rows, min_kept: int, max_kept: int, rule: int, change: Counts
-) -> None:
-    """Add to `change` how the number of faces kept by GREEDY or NESTED changes at each level.
+    vectors: Vectors, starts: Rows, order: Rows, able: Rows,
+    min_kept: int, max_kept: int, rule: int, lowest: int, highest: int, change: Counts,
+) -> None:  # fmt: skip
+    """Add to `change` how the number of faces kept by GREEDY or NESTED changes at each level of [lowest, highest].
 
     Only the first `able` of each identity, in `order`, may stay at all.
     """
@@ -67,7 +68,7 @@ def profile_pairs(
         gram_levels(vectors, order[starts[run] : starts[run] + m], cosines, levels)
         least, most = min(min_kept, m), min(max_kept, m)
         if rule == GREEDY:
-            add_profile(levels, m, least, most, events[0], events[1], change)
+            add_profile(levels, m, least, most, lowest, highest, events[0], events[1], change)
         else:
             nearest_before(levels, nearest[:m])
             add_ordered_profile(nearest[:m], least, most, change)

@@ -18,16 +18,20 @@ from facecore.provenance import Provenance, refuse_to_overwrite
 from facecore.select.selector import KEPT, REASONS, Cut, Cutter, Fates, Profile, Selector
 from facecore.select.threshold import (
     Candidates,
+    Target,
     Threshold,
+    bracket,
     check_keep,
     find_threshold,
-    target_for,
     threshold_at,
     trimmed_rows,
 )
 from facecore.select.write import dropped_path, write_subset
 
 log = logging.getLogger(__name__)
+
+# Pieces that tell roughly where the threshold lies, and how many times as many there must be for that to save time.
+SAMPLE, SAMPLED_FROM = 32, 8
 
 
 @dataclass(frozen=True)
@@ -62,15 +66,15 @@ def select(
         raise OptionError("give --keep, the fraction of faces to keep, or --max-cosine, and not both")
     if keep is not None:
         check_keep(keep)
-    fixed = None if max_cosine is None else threshold_at(max_cosine)
+    else:
+        threshold_at(cast(float, max_cosine))
     refuse_to_overwrite(out, dropped_path(out), overwrite=overwrite)
     faces = Embeddings.open(store)
     if faces.rows == 0:
         raise DataError(f"{store} holds no faces; see {store / 'rejected.parquet'} for why")
-    if keep is not None:
-        _target(faces, selector, keep, most=faces.rows)
+    target = None if keep is None else _target(faces, selector, keep)
     stage = _Stage(faces, selector, selector.prepare(faces, threads=threads or cores()), threads or cores())
-    threshold = fixed or stage.find(cast(float, keep))
+    threshold = stage.find(target) if target else threshold_at(cast(float, max_cosine))
     fates = stage.cut(threshold)
     selection = _summary(faces, fates, threshold.max_cosine)
     made = _provenance(faces, selector, stage.cutter, {"keep": keep, "max_cosine": max_cosine}, selection)
@@ -78,12 +82,11 @@ def select(
     return selection
 
 
-def _target(faces: Embeddings, selector: Selector, keep: float, *, most: int) -> int:
-    limits = selector.limits
-    least = sum(
-        int(np.minimum(np.diff(faces.starts(number)), limits.min_per_identity).sum()) for number in range(len(faces))
-    )
-    return target_for(keep, faces=faces.rows, least=least, most=most, min_per_identity=limits.min_per_identity)
+def _target(faces: Embeddings, selector: Selector, keep: float) -> Target:
+    floor, target = selector.limits.min_per_identity, Target(keep, faces.rows)
+    sizes = (np.diff(faces.starts(number)) for number in range(len(faces)))
+    target.check_least(sum(int(np.minimum(of_shard, floor).sum()) for of_shard in sizes), floor)
+    return target
 
 
 @dataclass(frozen=True)
@@ -95,20 +98,25 @@ class _Stage:
     cutter: Cutter
     threads: int
 
-    def find(self, keep: float) -> Threshold:
-        """First pass: add up the profiles, then go once or twice more through identities too large to be exact."""
+    def find(self, target: Target) -> Threshold:
+        """First pass: add up the profiles; then again and again those of identities too large to be exact, if any."""
         pieces = self.faces.pieces()
         large = [piece for piece in pieces if len(piece) > self.cutter.whole_rows]
-        whole = self._profile([piece for piece in pieces if len(piece) <= self.cutter.whole_rows], 0, LEVELS - 1)
-        first = self._profile(large, 0, LEVELS - 1)
-        target = _target(self.faces, self.selector, keep, most=int((whole + first).sum()))
+        small = [piece for piece in pieces if len(piece) <= self.cutter.whole_rows]
+        at = (0, LEVELS - 1)
+        if len(small) >= SAMPLED_FROM * SAMPLE:
+            sample = small[:: len(small) // SAMPLE]
+            at = bracket(self._profile(sample, *at), target.keep)
+        whole, known = self._profile(small, *at), at
 
         def profile(lowest: int, highest: int) -> tuple[Profile, bool]:
-            again = first if highest - lowest == LEVELS - 1 else self._profile(large, lowest, highest)
-            return whole + again, not large
+            nonlocal whole, known
+            if not known[0] <= lowest <= highest <= known[1]:
+                whole, known = self._profile(small, lowest, highest), (lowest, highest)
+            return whole + self._profile(large, lowest, highest), not large
 
-        threshold = find_threshold(profile, target)
-        log.info("%d faces stay at %.5f, %d too many", target, threshold.max_cosine, threshold.surplus)
+        threshold = find_threshold(profile, target, *at)
+        log.info("%d faces stay at %.5f, %d too many", target.count, threshold.max_cosine, threshold.surplus)
         return threshold
 
     def _profile(self, pieces: list[Piece], lowest: int, highest: int) -> Profile:

@@ -105,10 +105,10 @@ class Cutter(Protocol):
         ...
 
     def profile(self, shard: Shard, lowest: int = 0, highest: int = LEVELS - 1) -> Profile:
-        """How many faces of the shard stay at every level of the grid.
+        """How many faces of the shard stay at every level from `lowest` to `highest`.
 
-        Exact at every level for identities of at most `whole_rows` faces; for a larger one exact at 63 levels evenly
-        spread from `lowest` to `highest`, and taken to be constant in between.
+        Exact at each for identities of at most `whole_rows` faces; for a larger one exact at 63 levels evenly spread
+        over them, and taken to be constant in between. What it says of other levels means nothing.
         """
         ...
 

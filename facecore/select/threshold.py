@@ -38,42 +38,78 @@ def threshold_at(max_cosine: float) -> Threshold:
     return Threshold(math.floor((max_cosine + 1) * STEPS))
 
 
-def target_for(keep: float, *, faces: int, least: int, most: int, min_per_identity: int) -> int:
-    """Exactly round(keep * faces); raises OptionError if that is none, or not within what the limits allow."""
-    target = round(keep * faces)
-    if target < max(1, least):
-        possible = math.ceil(max(1, least) / faces * 1e6) / 1e6
+@dataclass(frozen=True)
+class Target:
+    """How many faces shall stay: exactly round(keep * faces)."""
+
+    keep: float
+    faces: int
+
+    @property
+    def count(self) -> int:
+        """The number itself."""
+        return round(self.keep * self.faces)
+
+    def check_least(self, least: int, min_per_identity: int) -> None:
+        """Raise OptionError if that is none, or fewer than the floors of all identities, `least`."""
+        if self.count >= max(1, least):
+            return
+        possible = math.ceil(max(1, least) / self.faces * 1e6) / 1e6
         why = f"every identity keeps at least {min_per_identity:,}, {least:,} in all" if least else "that is none"
         way_out = f"--keep {possible:g}{' or more' if possible < 1 else ''}"
         if least > 1:
             way_out += f", or {'--min-per-identity 0' if min_per_identity == 1 else 'a lower --min-per-identity'}"
-        raise OptionError(f"keep {keep:g} asks for {target:,} of {faces:,} faces, but {why}; use {way_out}")
-    if target > most:
-        possible = math.floor(most / faces * 1e6) / 1e6
-        raise OptionError(
-            f"keep {keep:g} asks for {target:,} of {faces:,} faces, but --max-per-identity and --min-centre-cosine "
-            f"leave {most:,}; use --keep {possible:g} or less, or relax them"
+        raise OptionError(f"{self}, but {why}; use {way_out}")
+
+    def beyond(self, most: int) -> OptionError:
+        """What to say if no threshold leaves more than `most` faces."""
+        possible = math.floor(most / self.faces * 1e6) / 1e6
+        return OptionError(
+            f"{self}, but --max-per-identity and --min-centre-cosine leave {most:,}; "
+            f"use --keep {possible:g} or less, or relax them"
         )
-    return target
+
+    def __str__(self) -> str:
+        return f"keep {self.keep:g} asks for {self.count:,} of {self.faces:,} faces"
 
 
-def find_threshold(profile: Callable[[int, int], tuple[Profile, bool]], target: int) -> Threshold:
-    """The smallest level at which at least `target` faces stay.
+def bracket(sample: Profile, share: float) -> tuple[int, int]:
+    """Levels that the threshold will lie between, judged by the profile of a sample and the share of it to keep.
 
-    `profile(lowest, highest)` gives the whole profile and whether it is exact at every level; if not, it is exact at
-    `probes(lowest, highest)`, and asked again between the two probes where the target is reached. With identities that
-    large, the level found reaches the target and the level below does not, but a smaller one may by chance.
+    Three hundredths of the faces to either side: many times what a sample of whole identities errs by.
     """
-    lowest, highest = 0, LEVELS - 1
+    counts = np.cumsum(sample)
+    lowest, highest = (int(np.argmax(counts >= counts[-1] * part)) for part in (share - 0.03, min(share + 0.03, 1)))
+    return max(lowest - 1, 0), highest
+
+
+def find_threshold(
+    profile: Callable[[int, int], tuple[Profile, bool]], target: Target, lowest: int = 0, highest: int = LEVELS - 1
+) -> Threshold:
+    """The smallest level at which the target is reached; raises OptionError if none does.
+
+    `profile(lowest, highest)` gives the changes from level to level and whether they are exact at each; if not, they
+    are at `probes(lowest, highest)`, and asked again between the two probes where the target is reached. A bracket that
+    the target is not in is left for the levels beyond it. Greedy counts may fall as the threshold rises: with a
+    bracket, or with identities too large to be exact, the level found reaches the target and the one below does not,
+    but a level below the bracket, or between the probes, may by chance.
+    """
     while True:
         change, exact = profile(lowest, highest)
         counts = np.cumsum(change)
-        level = lowest + int(np.argmax(counts[lowest : highest + 1] >= target))
-        if exact or highest - lowest < len(probes(lowest, highest)):
-            return Threshold(level, int(counts[level]) - target)
-        at = probes(lowest, highest)
-        above = int(np.searchsorted(at, level))  # counts rise to the target between two probes
-        lowest, highest = int(at[max(above - 1, 0)]), int(at[above])
+        if counts[highest] < target.count:
+            if highest == LEVELS - 1:
+                raise target.beyond(int(counts[-1]))
+            lowest, highest = highest, LEVELS - 1
+        elif counts[lowest] >= target.count and lowest > 0:
+            lowest, highest = 0, lowest
+        else:
+            level = lowest + int(np.argmax(counts[lowest : highest + 1] >= target.count))
+            at = probes(lowest, highest)
+            if exact or highest - lowest < len(at):
+                return Threshold(level, int(counts[level]) - target.count)
+            above = int(np.searchsorted(at, level))  # counts rise to the target between two probes
+            lowest, highest = int(at[max(above - 1, 0)]), int(at[above])
 
 
 @dataclass(frozen=True)
