@@ -167,7 +167,7 @@ MISTAKES = {
     "keep 0": ("nms --keep 0", "keep is the fraction of faces to keep, in (0, 1]; got 0"),
     "keep 1.4": ("nms --keep 1.4", "keep is the fraction of faces to keep, in (0, 1]; got 1.4"),
     "keep nan": ("nms --keep nan", "keep is the fraction of faces to keep, in (0, 1]; got nan"),
-    "an unknown rank": ("nms --keep 0.6 --rank best", "rank is one of identity, dataset, confusable, central, random; got best"),
+    "an unknown rank": ("nms --keep 0.6 --rank best", "rank is one of identity, dataset, confusable, central, twin, random; got best"),
     "neither a fraction nor a cosine": (
         "nms",
         "give --keep, the fraction of faces to keep, or --max-cosine, and not both",

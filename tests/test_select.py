@@ -122,6 +122,23 @@ def test_random_draws_depend_on_seed_and_row_alone():
     assert (np.histogram(draws(0, 0, 100_000), 10, (0, 1))[0] / 1e4) == pytest.approx(1, abs=0.05)
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_twin_is_the_cosine_to_the_nearest_other_face(whole, request):
+    if not whole:
+        request.getfixturevalue("small_blocks")
+    for shard in split(random_faces(0, [1, 2, 9, 30]), [1, 2, 3]):
+        found = Nms(rank="twin").prepare(None).rank(shard).sparsity
+        cosines = shard.vectors.astype(np.float64) @ shard.vectors.T
+        np.fill_diagonal(cosines, -1)
+        assert found == pytest.approx(cosines.max(axis=1), abs=1 / STEPS)
+
+
+def test_twin_keeps_one_of_a_pair_where_the_sparsest_loses_both():
+    for rank, kept in (("identity", [3]), ("twin", [0])):
+        fates = nms_cut(faces_at(0, 1, 12, 18), 0.8, rank=rank)[1]
+        assert np.flatnonzero(fates.reason == 0).tolist() == kept
+
+
 def slow_sparsity(store, rank, neighbours):
     """1 - the mean cosine of every face to the nearest other centres: its own nearest, or its identity's."""
     centres = identity_centres(store).astype(np.float64)
@@ -268,6 +285,7 @@ def test_a_sample_is_bracketed_by_three_hundredths_of_the_faces():
 def small_blocks(monkeypatch):
     """Take every identity of more than 4 faces for a large one, in blocks of 3 x 6."""
     monkeypatch.setattr("facecore.select.cutting.WHOLE_ROWS", 4)
+    monkeypatch.setattr("facecore.select.large.WHOLE_ROWS", 4)
     monkeypatch.setattr("facecore.select.large._BLOCK", 3)
     monkeypatch.setattr("facecore.select.large._STRIP", 6)
 
@@ -275,11 +293,12 @@ def small_blocks(monkeypatch):
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 30))
 def test_a_walk_at_many_levels_is_greedy_at_each(seed, size):
-    shard = random_faces(seed, [size], dimension=3)
-    levels = levels_of(shard)
-    order = np.argsort(-own(shard), kind="stable")
-    probes = np.unique(np.append(np.random.default_rng(seed).choice(packed(levels), 5) if size > 1 else 9, LEVELS - 1))
-    kept, nearest = walk(shard.vectors, order, probes.astype(np.int64))
+    rng = np.random.default_rng(seed)
+    vectors = rng.integers(-4, 5, (size, 4)).astype(np.float32) / 8  # products of eighths are exact in any order
+    levels, order = to_levels(vectors @ vectors.T), rng.permutation(size)
+    levels = levels[np.ix_(order, order)]
+    probes = np.unique(np.append(rng.choice(levels.ravel(), 5), LEVELS - 1)).astype(np.int64)
+    kept, nearest = walk(vectors, order, probes)
     for bit, level in enumerate(probes):
         assert np.flatnonzero(kept >> np.uint64(bit) & np.uint64(1)).tolist() == greedy_oracle(levels, level)
     assert nearest.tolist() == [max(levels[j, :j], default=0) for j in range(size)]

@@ -11,7 +11,7 @@ from facecore.centres import own_cosines
 from facecore.embeddings import Shard
 from facecore.grid import LEVELS, Levels, to_levels
 from facecore.select.greedy import add_ordered_profile
-from facecore.select.large import WHOLE_ROWS, Masks, nearest_kept, walk
+from facecore.select.large import WHOLE_ROWS, Masks, is_large, nearest_kept, walk
 from facecore.select.local import (
     BY_VALUE,
     GREEDY,
@@ -58,7 +58,7 @@ class RankedCutter:
         change = np.zeros(LEVELS, np.int64)
         if self.rule == BY_VALUE:
             profile_values(ranked.values, shard.starts, order, able, least, most, change)
-        elif _is_large(shard):
+        elif is_large(len(shard), shard.identities):
             m = int(able[0])
             self._profile_large(shard.vectors, order[:m], probes(lowest, highest), min(least, m), most, change)
         else:
@@ -84,7 +84,7 @@ class RankedCutter:
         cut = Cut.empty(len(shard))
         cut.fates.sparsity[:] = ranked.sparsity
         gone = np.zeros(len(shard), np.bool_) if trimmed is None else trimmed
-        if _is_large(shard):
+        if is_large(len(shard), shard.identities):
             self._cut_large(shard.vectors, ranked, order, int(able[0]), level, gone, cut)
         else:
             cut_piece(
@@ -123,7 +123,7 @@ class RankedCutter:
         far = np.zeros(len(shard), np.bool_)
         if self.limits.min_centre_cosine is not None:
             far = _far(shard, self.limits.min_centre_cosine, self.limits.min_per_identity)
-        if _is_large(shard):
+        if is_large(len(shard), shard.identities):
             order = np.lexsort((-ranked.sparsity, far))
         else:
             order = rank_rows(ranked.sparsity, shard.starts, far)
@@ -131,10 +131,6 @@ class RankedCutter:
 
     def _most(self, faces: int) -> int:
         return faces if self.limits.max_per_identity is None else self.limits.max_per_identity
-
-
-def _is_large(shard: Shard) -> bool:
-    return len(shard) > WHOLE_ROWS and shard.identities == 1
 
 
 def _stay(masks: Masks, bit: int) -> npt.NDArray[np.bool_]:

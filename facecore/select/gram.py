@@ -69,3 +69,21 @@ def gram_levels(
     for pair in range(n * (n - 1) // 2):  # as grid.to_levels does
         level = np.int32(cosines[pair] * _SCALE + _HALF_UP)
         levels[pair] = np.uint16(min(max(level, np.int32(0)), _TOP))
+
+
+@compiled
+def nearest_levels(vectors: Vectors, starts: npt.NDArray[np.int64]) -> Levels:
+    """Each face's highest level to another face of its identity, (n,); 0 for a face alone."""
+    nearest = np.zeros(len(vectors), np.uint16)
+    for run in range(len(starts) - 1):
+        rows = np.arange(starts[run], starts[run + 1])
+        pairs = len(rows) * (len(rows) - 1) // 2
+        levels = np.empty(pairs, np.uint16)
+        gram_levels(vectors, rows, np.empty(pairs, np.float32), levels)
+        at = 0
+        for j in range(len(rows)):
+            for i in range(j):
+                nearest[rows[j]] = max(nearest[rows[j]], levels[at])
+                nearest[rows[i]] = max(nearest[rows[i]], levels[at])
+                at += 1
+    return nearest

@@ -73,3 +73,18 @@ def nearest_kept(vectors: Vectors, rows: Rows, kept: npt.NDArray[np.bool_]) -> t
         best[at][better] = positions[columns][column[better]]
         highest[at][better] = level[better]
     return best, highest
+
+
+def nearest_levels(vectors: Vectors) -> Levels:
+    """Each row's highest level to another row, (n,), as `gram.nearest_levels` finds it."""
+    rows, nearest = np.arange(len(vectors)), np.zeros(len(vectors), np.uint16)
+    for at, columns, levels in _blocks(vectors, rows, rows):
+        same = np.arange(max(at.start, columns.start), min(at.stop, columns.stop))
+        levels[same - at.start, same - columns.start] = 0
+        nearest[at] = np.maximum(nearest[at], levels.max(axis=1))
+    return nearest
+
+
+def is_large(faces: int, identities: int) -> bool:
+    """Whether a piece is a single identity too large for a matrix of all its pairs."""
+    return identities == 1 and faces > WHOLE_ROWS

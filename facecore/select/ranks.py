@@ -14,6 +14,8 @@ from facecore.grid import to_cosines, to_levels
 from facecore.parallel import in_order
 from facecore.progress import progress
 from facecore.search import Index
+from facecore.select import large
+from facecore.select.gram import nearest_levels
 
 Floats = npt.NDArray[np.float32]
 
@@ -54,6 +56,21 @@ def identity(store: Embeddings, options: RankOptions) -> Rank:
 def central(store: Embeddings, options: RankOptions) -> Rank:
     """How near a face is to its identity, f . mu: prototypes first, and wrong labels last."""
     return Rank(central_cosines)
+
+
+def twin(store: Embeddings, options: RankOptions) -> Rank:
+    """How near the nearest other face of the identity is: faces with a near-duplicate are decided on first.
+
+    Ours. Suppression drops both faces of a pair where a third lies near both and goes before them; here few do. The
+    guarantees of suppression hold for any order.
+    """
+
+    def sparsity(shard: Shard) -> Floats:
+        if large.is_large(len(shard), shard.identities):
+            return to_cosines(large.nearest_levels(shard.vectors))
+        return to_cosines(nearest_levels(shard.vectors, shard.starts))
+
+    return Rank(sparsity)
 
 
 def random(store: Embeddings, options: RankOptions) -> Rank:
@@ -139,5 +156,6 @@ RANKS: dict[str, Callable[[Embeddings, RankOptions], Rank]] = {
     "dataset": dataset,
     "confusable": confusable,
     "central": central,
+    "twin": twin,
     "random": random,
 }
