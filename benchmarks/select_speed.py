@@ -1,106 +1,102 @@
-"""How fast Face-NMS selects from a store on disk, against merely reading the same bytes twice.
+"""How fast the whole nms command selects from a store on disk, against merely reading the same bytes twice.
 
-python benchmarks/select_speed.py [--smoke] [--faces N] [--out benchmarks/results/select_speed.json]
+python benchmarks/select_speed.py [--faces 4_000_000] [--rank identity] [--folder DIR]
 
-Both are measured in one run, in turns; what counts are the ratio and the faces per second of processor time.
+Both are processes of their own and run in turns, each once from a cold page cache and once from a warm one. Reading
+is `readinto` of the vector files into one buffer, the fastest way there is. `start` is the whole command on 100 faces.
 """
 
-import argparse
-import json
-import platform
-import statistics
-import subprocess
-import tempfile
-import time
-from collections.abc import Callable
-from importlib.metadata import version
+import os
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
+import pyarrow.parquet as pq
+from generator import write_store
+from record import FACECORE, Run, arguments, child, folder_for, in_turns, medians, ratio, write_result
 
-from facecore.embeddings import Embeddings, vectors_path, write_meta, write_shard
-from facecore.provenance import Provenance
-from facecore.select import Nms, select
+from facecore.embeddings import Embeddings, vectors_path
 
-DIMENSION = 512
+KEEP = 0.6
 
-
-def write_faces(store: Path, faces: int, seed: int) -> Embeddings:
-    """A store of identities of 21 faces in the mean with a long tail, a fifth of the faces near-duplicates."""
-    random = np.random.default_rng(seed)
-    sizes: list[int] = []
-    while sum(sizes) < faces:
-        sizes.append(int(np.clip(random.lognormal(np.log(15), 0.8), 1, 1200)))
-    rows = []
-    for size in sizes:
-        centre, own = random.standard_normal(DIMENSION), random.standard_normal((size, DIMENSION))
-        vectors = 0.75 * centre + 0.66 * own
-        twins = np.flatnonzero(random.random(size) < 0.2)
-        twins = twins[twins > 0]
-        vectors[twins] = vectors[twins - 1] + 0.2 * random.standard_normal((len(twins), DIMENSION))
-        rows.append((vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16))
-    identity = [f"{number:07d}" for number, size in enumerate(sizes) for _ in range(size)]
-    face_id = [f"{row:09d}" for row in range(len(identity))]
-    table = pa.table({"face_id": face_id, "identity": identity, "source": face_id})
-    write_shard(store, 0, np.concatenate(rows), table, Provenance("benchmark"))
-    write_meta(store, {}, dimension=DIMENSION, shards=1)
-    return Embeddings.open(store)
+_READ_TWICE = """
+import sys
+buffer = bytearray(1 << 22)
+for path in sys.argv[1:] * 2:
+    with open(path, "rb", buffering=0) as stream:
+        while stream.readinto(buffer):
+            pass
+"""
 
 
-def timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Seconds on the wall and of processor time."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    work()
-    return time.perf_counter() - wall, time.process_time() - cpu
+def measure(store: Embeddings, *, turns: int, rank: str = "identity", cold: bool) -> dict[str, Any]:
+    """Selecting and reading twice in turns: medians of both, and the ratio of their wall times."""
+    files = [vectors_path(store.path, number) for number in range(len(store))]
+
+    def timed(*command: str | Path) -> Run:
+        if cold:
+            _forget(files)
+        return child(*command)
+
+    read_twice: tuple[str | Path, ...] = (sys.executable, "-I", "-S", "-c", _READ_TWICE, *files)
+    selecting, reading = in_turns(turns, partial(timed, *nms(store.path, rank)), partial(timed, *read_twice))
+    kept = pq.read_metadata(subset_of(store.path)).num_rows
+    return {
+        "nms": medians(selecting),
+        "reading_twice": medians(reading),
+        "wall_over_reading_twice": ratio(selecting, reading),
+        "thousand_faces_per_cpu_second": store.rows / 1e3 / medians(selecting)["cpu_seconds"],
+        "kept": kept,
+        "exact": kept == round(KEEP * store.rows),
+    }
 
 
-def measure(faces: int, runs: int) -> dict[str, Any]:
-    """Medians over runs in turns, after one of each to warm up (and to compile)."""
-    with tempfile.TemporaryDirectory() as folder:
-        store = Path(folder) / "store"
-        opened = write_faces(store, faces, seed=0)
+def nms(store: Path, rank: str = "identity", *, subset: Path | None = None) -> tuple[str | Path, ...]:
+    """The command line that selects from a store."""
+    out = subset or subset_of(store)
+    options = ("--keep", str(KEEP), "--rank", rank, "--embeddings", store, "--out", out, "--overwrite")
+    return (*FACECORE, "nms", *options)
 
-        def read_twice() -> None:
-            for _ in range(2):
-                vectors_path(store, 0).read_bytes()
 
-        def nms() -> None:
-            select(store, Nms(), keep=0.6, out=Path(folder) / "subset.parquet", overwrite=True)
+def subset_of(store: Path) -> Path:
+    """Where that command writes its subset unless told: beside the store."""
+    return store.with_name(f"{store.name}.subset.parquet")
 
-        reads, selections = [], []
-        for run in range(runs + 1):
-            read, selection = timed(read_twice), timed(nms)
-            if run:
-                reads.append(read)
-                selections.append(selection)
-        return {
-            "faces": opened.rows,
-            "identities": opened.identities,
-            "thousand_faces_per_cpu_second": opened.rows / 1e3 / statistics.median(cpu for _, cpu in selections),
-            "wall_over_reading_twice": statistics.median(
-                s / r for (s, _), (r, _) in zip(selections, reads, strict=True)
-            ),
-        }
+
+def _forget(files: list[Path]) -> None:
+    """Have the system drop the files from its page cache, so that the next to read them reads the disk."""
+    for path in files:
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def start_seconds(folder: Path, turns: int) -> float:
+    """Wall time of the whole command on 100 faces: what a process takes before useful work."""
+    store = write_store(folder / "start", faces=100)
+    return float(measure(store, turns=turns, cold=False)["nms"]["wall_seconds"])
 
 
 def main() -> None:
-    """Measure and write the result with what it was measured on."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--smoke", action="store_true", help="a size for tests")
-    parser.add_argument("--faces", type=int, default=200_000)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "select_speed.json")
+    """Measure and write the result."""
+    parser = arguments(__doc__, "select_speed", turns=4)
+    parser.add_argument("--faces", type=int, default=4_000_000)
+    parser.add_argument("--rank", default="identity")
     given = parser.parse_args()
-    result = measure(2_000, 1) if given.smoke else measure(given.faces, 5)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    result["made_with"] = {
-        "commit": commit,
-        "machine": f"{platform.machine()}, {platform.system()}",
-        "versions": {name: version(name) for name in ("facecore", "numpy", "numba", "pyarrow")},
-    }
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    turns = 1 if given.smoke else given.turns
+    with folder_for(given.folder) as folder:
+        store = write_store(folder / "store", faces=2_000 if given.smoke else given.faces)
+        result = {
+            "faces": store.rows,
+            "identities": store.identities,
+            "rank": given.rank,
+            "turns": turns,
+            "cold": measure(store, turns=turns, rank=given.rank, cold=True),
+            "warm": measure(store, turns=turns, rank=given.rank, cold=False),
+            "start_seconds": start_seconds(folder, turns),
+        }
+    write_result(given.out, result)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The manifest: one row a face, as Parquet with its provenance in the footer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,11 +24,16 @@ def manifest_table(columns: Mapping[str, Sequence[str]]) -> pa.Table:
 def sort_faces(table: pa.Table) -> pa.Table:
     """The rows sorted by identity, then face_id, compared as UTF-8 bytes."""
     order = pc.sort_indices(table, sort_keys=[("identity", "ascending"), ("face_id", "ascending")])
+    return pa.concat_tables(rows_in_order(table, order))
+
+
+def rows_in_order(table: pa.Table, order: pa.Array, *, chunk: int = SORTED_CHUNK) -> Iterator[pa.Table]:
+    """Yield the rows of these numbers, in this order, in tables of at most `chunk` rows; one at least."""
     # a string array holds at most 2 GiB, less than the paths of 42 M faces: gather from large_string, chunk by chunk
     wide = [field.with_type(pa.large_string()) if field.type == pa.string() else field for field in table.schema]
     whole = table.cast(pa.schema(wide)).combine_chunks()
-    starts = range(0, max(len(table), 1), SORTED_CHUNK)
-    return pa.concat_tables([whole.take(order.slice(start, SORTED_CHUNK)).cast(table.schema) for start in starts])
+    for start in range(0, max(len(order), 1), chunk):
+        yield whole.take(order.slice(start, chunk)).cast(table.schema)
 
 
 def check_manifest(table: pa.Table, where: Path) -> None:

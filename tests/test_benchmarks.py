@@ -1,20 +1,147 @@
-"""Every benchmark runs at its smoke size and says what it measured, on what."""
+"""Every benchmark runs at its smoke size and says what it measured, on what; the README tells the results."""
 
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import foreign
+import numpy as np
 import pytest
+import record
+import rivals_100k
+import scale
+import tables
 
-BENCHMARKS = sorted((Path(__file__).parents[1] / "benchmarks").glob("*.py"))
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+HELPERS = {"foreign", "generator", "record", "tables"}  # what the benchmarks share
+BENCHMARKS = sorted(path for path in FOLDER.glob("*.py") if path.stem not in HELPERS)
+SECTIONS = {section.result: section for section in tables.SECTIONS}
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """Each benchmark as run at its smoke size, two at a time, and where its result is."""
+    folder = tmp_path_factory.mktemp("results")
+
+    def run(path):
+        out = folder / f"{path.stem}.json"
+        return subprocess.run([sys.executable, path, "--smoke", "--out", out], capture_output=True, text=True), out
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(BENCHMARKS, pool.map(run, BENCHMARKS), strict=True))
 
 
 @pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.name)
-def test_a_benchmark_runs(path, tmp_path):
-    out = tmp_path / "result.json"
-    subprocess.run([sys.executable, str(path), "--smoke", "--out", str(out)], check=True)
+def test_a_benchmark_runs(path, smoke):
+    done, out = smoke[path]
+    assert done.returncode == 0, done.stderr
     result = json.loads(out.read_text())
     assert set(result["made_with"]) == {"commit", "machine", "versions"}
-    assert result["faces"] >= 2000
+    assert result["faces" if "faces" in result else "centres"] >= 2000
     assert all(value > 0 for value in result.values() if isinstance(value, float))
+    assert SECTIONS[path.stem].table(result)[1].startswith("| ---")
+
+
+def test_the_readme_is_what_the_results_say():
+    assert (FOLDER / "README.md").read_text() == tables.readme(FOLDER / "results")
+
+
+def at(*degrees):
+    angle = np.radians(degrees)
+    return np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32)
+
+
+def test_the_greedy_rival_drops_the_later_twin():
+    kept = foreign.numpy_greedy(at(0, 1, 90), np.zeros(3, np.int64), 2 / 3)
+    assert kept.tolist() == [True, False, True]
+
+
+def test_k_center_begins_in_the_middle_and_goes_far():
+    kept = foreign.k_center(at(0, 2, 90), np.zeros(3, np.int64), 2 / 3)
+    assert kept.tolist() == [False, True, True]
+
+
+def test_k_center_leaves_every_identity_a_face_and_keeps_the_exact_number():
+    rows = np.random.default_rng(0).standard_normal((100, 8)).astype(np.float32)
+    identity = np.sort(np.random.default_rng(1).integers(30, size=100))
+    kept = foreign.k_center(rows / np.linalg.norm(rows, axis=1, keepdims=True), identity, 0.4)
+    assert kept.sum() == 40
+    assert set(identity[kept]) == set(identity)
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    return rivals_100k.prepare(tmp_path_factory.mktemp("planted"), faces=1_000, identities=50, pairs=150)
+
+
+@pytest.mark.parametrize("name", sorted(foreign.METHODS.keys() - {"semhash"}))
+def test_a_rival_comes_near_the_ratio_and_breaks_planted_pairs(name, faces):
+    kept = foreign.METHODS[name](faces.rows, faces.identity, 0.6)
+    assert abs(int(kept.sum()) - 600) <= 5
+    assert rivals_100k.judge(faces, kept)["broken"] >= 140
+
+
+def test_a_choice_is_judged_by_what_is_left_of_each_face(faces):
+    first, twin = faces.pairs[0]
+    kept = np.ones(1_000, np.bool_)
+    kept[faces.pairs[:, 1]] = False  # every near-duplicate, but one instead of which its original goes
+    kept[first], kept[twin] = False, True
+    judged = rivals_100k.judge(faces, kept)
+    assert 0.95 < judged.pop("cover") < 1
+    assert judged == {"kept": 850, "broken": 150, "lost_pairs": 0, "lost_faces": 0, "lost_identities": 0}
+    kept[twin] = False
+    judged = rivals_100k.judge(faces, kept)
+    assert (judged["broken"], judged["lost_pairs"], judged["lost_faces"]) == (150, 1, 1)
+
+
+def test_a_childs_peak_is_its_own():
+    mine = np.ones(50_000_000)  # the tests hold far more than the child
+    run = record.child(sys.executable, "-I", "-S", "-c", "held = bytearray(100_000_000)")
+    assert 0.1 < run.peak_gb < 0.15 < mine.nbytes / 1e9
+
+
+def test_a_child_that_fails_is_told():
+    with pytest.raises(RuntimeError, match=r"failed with 3: so it goes"):
+        record.child(sys.executable, "-c", "import sys; sys.stderr.write('so it goes'); sys.exit(3)")
+
+
+def test_of_several_turns_the_first_does_not_count():
+    calls = []
+
+    def work(name):
+        calls.append(name)
+        return len(calls)
+
+    assert record.in_turns(3, lambda: work("a"), lambda: work("b")) == [[3, 5], [4, 6]]
+    assert calls == ["a", "b"] * 3
+    assert record.in_turns(1, lambda: work("a")) == [[7]]
+
+
+def test_the_line_through_the_sizes_goes_on_to_webface42m():
+    sizes = [
+        {"faces": n * 1_000_000, "nms": {"wall_seconds": 1 + 2 * n, "cpu_seconds": 3 * n, "peak_gb": 0.5}}
+        for n in (1, 2, 4)
+    ]
+    lines = scale.fit(sizes)
+    assert lines["wall_seconds"]["at_42_million"] == pytest.approx(1 + 2 * 42.474557)
+    assert lines["cpu_seconds"]["per_million_faces"] == pytest.approx(3)
+    assert lines["peak_gb"]["at_42_million"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("commit", "rank", "known"),
+    [("abc", "identity", {5: {"faces": 5}}), ("abc", "central", {}), ("another", "identity", {})],
+)
+def test_a_size_is_not_measured_twice_for_one_commit(tmp_path, commit, rank, known):
+    result = {"made_with": {"commit": "abc"}, "rank": "identity", "sizes": [{"faces": 5}]}
+    (tmp_path / "scale.json").write_text(json.dumps(result))
+    assert scale.measured_before(tmp_path / "scale.json", commit, rank) == known
+
+
+def test_a_size_is_measured_again_where_nobody_knows_with_what(tmp_path):
+    result = {"made_with": {"commit": "abc-dirty"}, "rank": "identity", "sizes": [{"faces": 5}]}
+    (tmp_path / "scale.json").write_text(json.dumps(result))
+    assert scale.measured_before(tmp_path / "scale.json", "abc-dirty", "identity") == {}
+    assert scale.measured_before(tmp_path / "none.json", "abc", "identity") == {}

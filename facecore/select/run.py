@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -73,11 +74,12 @@ def select(
     if faces.rows == 0:
         raise DataError(f"{store} holds no faces; see {store / 'rejected.parquet'} for why")
     target = None if keep is None else _target(faces, selector, keep)
-    stage = _Stage(faces, selector, selector.prepare(faces, threads=threads or cores()), threads or cores())
+    stage = Stage.over(faces, selector, threads)
     threshold = stage.find(target) if target else threshold_at(cast(float, max_cosine))
     fates = stage.cut(threshold)
-    selection = _summary(faces, fates, threshold.max_cosine)
-    made = _provenance(faces, selector, stage.cutter, {"keep": keep, "max_cosine": max_cosine}, selection)
+    selection = summary(faces, fates, threshold.max_cosine)
+    asked = {"keep": keep} if max_cosine is None else {"max_cosine": max_cosine}
+    made = stage.provenance(asked, selection)
     write_subset(faces, fates, made, out, threads=stage.threads)
     return selection
 
@@ -90,13 +92,18 @@ def _target(faces: Embeddings, selector: Selector, keep: float) -> Target:
 
 
 @dataclass(frozen=True)
-class _Stage:
+class Stage:
     """The two passes over one store."""
 
     faces: Embeddings
     selector: Selector
     cutter: Cutter
     threads: int
+
+    @classmethod
+    def over(cls, faces: Embeddings, selector: Selector, threads: int | None) -> "Stage":
+        """Prepare a selector for a store; `threads` is by default the number of cores."""
+        return cls(faces, selector, selector.prepare(faces, threads=threads or cores()), threads or cores())
 
     def find(self, target: Target) -> Threshold:
         """First pass: add up the profiles; then again and again those of identities too large to be exact, if any."""
@@ -158,6 +165,17 @@ class _Stage:
             trimmed[rows[who == identity] - piece.first] = True
             fates.put(piece.first, self.cutter.cut(self.faces.read(piece), threshold.level, trimmed).fates)
 
+    def provenance(self, asked: Mapping[str, Any], selection: Selection) -> Provenance:
+        """The options given, and what later stages need to know of data set and network: a subset is a data set."""
+        meta = self.faces.meta
+        origin = {name: meta[name] for name in ("root", "format", "model", "preprocess") if name in meta}
+        return Provenance(
+            self.selector.name,
+            {**asked, **dataclasses.asdict(cast(Any, self.selector))},
+            {"embeddings": self.faces.sha256},
+            {**origin, **dataclasses.asdict(selection), **self.cutter.facts},
+        )
+
 
 def _candidates(piece: Piece, cut: Cut) -> Candidates:
     rows = np.flatnonzero(cut.admitted & (cut.spare > 0))
@@ -173,7 +191,8 @@ def _joined(parts: list[Candidates]) -> Candidates:
     return Candidates(column("row"), column("identity"), column("sparsity"), column("spare"))
 
 
-def _summary(faces: Embeddings, fates: Fates, max_cosine: float) -> Selection:
+def summary(faces: Embeddings, fates: Fates, max_cosine: float) -> Selection:
+    """Count what became of whom."""
     counts = np.bincount(fates.reason, minlength=len(REASONS)).tolist()
     kept = np.concatenate([[0], np.cumsum(fates.reason == KEPT)])
     of_identity = (np.diff(kept[faces.starts(number) + faces.first(number)]) for number in range(len(faces)))
@@ -184,18 +203,4 @@ def _summary(faces: Embeddings, fates: Fates, max_cosine: float) -> Selection:
         identities_kept=sum(int(np.count_nonzero(of)) for of in of_identity),
         dropped={reason: count for reason, count in zip(REASONS, counts, strict=True) if reason and count},
         max_cosine=max_cosine,
-    )
-
-
-def _provenance(
-    faces: Embeddings, selector: Selector, cutter: Cutter, asked: dict[str, float | None], selection: Selection
-) -> Provenance:
-    """The options given, and what later stages need to know of the data set and the network: a subset is one, too."""
-    options = {name: value for name, value in asked.items() if value is not None}
-    origin = {name: faces.meta[name] for name in ("root", "format", "model", "preprocess") if name in faces.meta}
-    return Provenance(
-        selector.name,
-        {**options, **dataclasses.asdict(cast(Any, selector))},
-        {"embeddings": faces.sha256},
-        {**origin, **dataclasses.asdict(selection), **cutter.facts},
     )

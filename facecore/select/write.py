@@ -8,11 +8,12 @@ import pyarrow as pa
 
 from facecore.embeddings import Embeddings
 from facecore.grid import to_cosines
-from facecore.manifest import RowGroups
+from facecore.manifest import RowGroups, rows_in_order
 from facecore.parallel import in_order
 from facecore.provenance import Provenance, written_whole
 from facecore.select.selector import KEPT, REASONS, Fates
 
+Rows = npt.NDArray[np.int64]
 OWN_COLUMNS = ("sparsity", "suppression_cosine", "rival", "cosine", "reason")  # in place of those that rode along
 
 
@@ -21,12 +22,18 @@ def dropped_path(subset: Path) -> Path:
     return subset.with_name(f"{subset.stem}.dropped.parquet")
 
 
-def write_subset(faces: Embeddings, fates: Fates, made: Provenance, out: Path, *, threads: int) -> None:
-    """Write both files, the subset last; reads the metadata of the store again, and no vectors."""
+def write_subset(
+    faces: Embeddings, fates: Fates, made: Provenance, out: Path, *, threads: int, order: Rows | None = None
+) -> None:
+    """Write both files, the subset last; reads the metadata of the store again, and no vectors.
+
+    The subset is in the order of the store, unless `order` gives its rows in another, which takes all of it in memory.
+    """
 
     def tables(number: int) -> tuple[pa.Table, pa.Table]:
         return _split(faces.faces(number), fates, faces.first(number))
 
+    in_turn: list[pa.Table] = []
     with (
         written_whole(out) as kept_part,
         written_whole(dropped_path(out)) as dropped_part,
@@ -34,8 +41,15 @@ def write_subset(faces: Embeddings, fates: Fates, made: Provenance, out: Path, *
         RowGroups(dropped_part, made) as dropped,
     ):
         for stays, goes in in_order(tables, range(len(faces)), threads=min(threads, 2), ahead=2):
-            kept.write(stays)
             dropped.write(goes)
+            if order is None:
+                kept.write(stays)
+            else:
+                in_turn.append(stays)
+        if order is not None:
+            rank = np.searchsorted(np.flatnonzero(fates.reason == KEPT), order)
+            for table in rows_in_order(pa.concat_tables(in_turn), pa.array(rank)):
+                kept.write(table)
 
 
 def _split(table: pa.Table, fates: Fates, first: int) -> tuple[pa.Table, pa.Table]:

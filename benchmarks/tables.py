@@ -1,0 +1,250 @@
+"""Write benchmarks/README.md from the results.
+
+python benchmarks/tables.py
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from record import RESULTS
+
+Result = Mapping[str, Any]
+
+HEAD = """# Benchmarks
+
+Every table is made from a file in `results/` by `python benchmarks/tables.py`; under each stands what it was made with.
+Figures are medians. Processes are measured whole, from their start to their end; a peak is resident memory. Seconds of
+two machines cannot be compared, so what counts are processor time and ratios within one run. Every script has
+`--smoke`, a size for tests, and `--folder`, where the faces that it generates stay for the next run.
+
+The faces are made by `generator.py`: a pure function of seed, shard and block, with identities of 21 faces in the mean
+(half below 15, 1 % above 100, at most 1,200), look-alikes, 20 % near-duplicates, 1 % wrong labels, 1 % unrecognisable.
+`python benchmarks/generator.py OUT --faces 4_000_000` writes a store of them.
+"""
+
+
+def select_speed(result: Result) -> list[str]:
+    """Whole commands against reading."""
+    rows = []
+    for state in ("cold", "warm"):
+        one = result[state]
+        for name, title in (("nms", f"facecore nms, {state}"), ("reading_twice", f"reading twice, {state}")):
+            rows.append([title, *_taken(one[name]), f"{one['wall_over_reading_twice']:.2f}" if name == "nms" else ""])
+    exact = all(result[state]["exact"] for state in ("cold", "warm"))
+    return [
+        *_table(["", "wall, s", "cpu, s", "peak, GB", "wall over reading twice"], rows),
+        "",
+        f"{result['faces']:,} faces of {result['identities']:,} identities, rank {result['rank']}; "
+        f"{result['warm']['kept']:,} kept, {'exactly' if exact else 'NOT exactly'} what was asked for; "
+        f"{result['warm']['thousand_faces_per_cpu_second']:,.0f} thousand faces per cpu-second, all in all. "
+        f"The same command on 100 faces, start and all, takes {result['start_seconds']:.2f} s.",
+    ]
+
+
+def kernel_speed(result: Result) -> list[str]:
+    """Kernels against arithmetic."""
+    names = {"profile": "count at every threshold", "cut": "cut at one threshold"}
+    rows = [
+        [title, f"{result[name]['thousand_faces_per_cpu_second']:,.0f}", f"{result[name]['over_limit']:.2f}"]
+        for name, title in names.items()
+    ]
+    rows.append(["the limit", f"{result['limit_thousand_faces_per_cpu_second']:,.0f}", "1"])
+    return [
+        *_table(["", "thousand faces per cpu-second", "time over the limit"], rows),
+        "",
+        f"{result['faces']:,} faces of {result['identities']:,} identities; numpy multiplies large float32 matrices at "
+        f"{result['sgemm_gigaflops']:.0f} GF per cpu-second.",
+    ]
+
+
+def scale(result: Result) -> list[str]:
+    """Sizes, and the line through them."""
+    rows = [
+        [f"{size['faces'] / 1e6:g} M", *_taken(size["nms"]), f"{size['wall_over_reading_twice']:.2f}"]
+        for size in result["sizes"]
+    ]
+    lines = [*_table(["faces", "wall, s", "cpu, s", "peak, GB", "wall over reading twice"], rows), ""]
+    if result["fit"] is None:
+        return lines
+    titles = {"wall_seconds": "wall, s", "cpu_seconds": "cpu, s", "peak_gb": "peak, GB"}
+    numbers = ("constant", "per_million_faces", "largest_error", "at_42_million")
+    fits = [[title, *(f"{result['fit'][name][of]:.3g}" for of in numbers)] for name, title in titles.items()]
+    head = ["the line through them", "constant", "per million faces", "largest error", "WebFace42M, 42,474,557 faces"]
+    return [*lines, *_table(head, fits)]
+
+
+def centre_search(result: Result) -> list[str]:
+    """One search."""
+    rows = [
+        ["centres", f"{result['centres']:,}"],
+        ["how", result["how"]],
+        ["building, cpu, s", f"{result['build_cpu_seconds']:.1f}"],
+        ["queries per cpu-second", f"{result['queries_per_cpu_second']:,.0f}"],
+        ["all centres as queries, cpu, s (from the sample)", f"{result['all_cpu_seconds']:,.0f}"],
+        ["peak, GB", f"{result['peak_gb']:.2f}"],
+        [f"of the {result['nearest']} nearest are found", f"{result['recall']:.3f}"],
+        [f"Spearman, mean cosine to the {result['nearest']} nearest, against exact", f"{result['spearman']:.3f}"],
+    ]
+    return [*_table(["", ""], rows), "", f"A sample of {result['queries']:,} centres was asked for."]
+
+
+def large_identities(result: Result) -> list[str]:
+    """Ordinary faces with and without a large identity."""
+    rows = [[f"{result['faces']:,} ordinary faces", *_taken(result["ordinary"]), ""]]
+    for one in result["with_large"]:
+        rows.append([f"and one identity of {one['size']:,}", *_taken(one), f"{one['gram_gb']:.1f}"])
+    return _table(["", "wall, s", "cpu, s", "peak, GB", "its Gram matrix would take, GB"], rows)
+
+
+def rivals_100k(result: Result) -> list[str]:
+    """All methods on the planted set."""
+    head = ["", "wall, s", "cpu, s", "peak, GB", "kept", "pairs broken", "pairs lost", "faces lost", "identities lost"]
+    rows = []
+    for one in result["methods"]:
+        counts = [f"{one[of]:,}" for of in ("kept", "broken", "lost_pairs", "lost_faces", "lost_identities")]
+        same = {True: "yes", False: "no", None: "?"}[one["reproducible"]]
+        ours = one["name"].startswith(("nms", "select"))
+        rows.append(
+            [f"`facecore {one['name']}`" if ours else one["name"], *_taken(one), *counts, f"{one['cover']:.3f}", same]
+        )
+    skipped = [f"{name} was not run: {why}." for name, why in result["skipped"].items()]
+    return [
+        *_table([*head, "cover", "reproducible"], rows),
+        "",
+        f"{result['faces']:,} faces of {result['identities']:,} identities, {result['pairs']:,} of them "
+        f"near-duplicates; {result['asked']:,} were asked for. {' '.join(skipped)}".rstrip(),
+    ]
+
+
+def real_faces(result: Result) -> list[str]:
+    """Ranks on real faces."""
+    rows = []
+    for of in result["sets"]:
+        for one in of["ranks"]:
+            dropped = ", ".join(f"{count:,} {reason}" for reason, count in one["dropped"].items())
+            faces = f"{one['kept']:,} of {one['faces']:,}"
+            identities = f"{one['identities_kept']:,} of {one['identities']:,}"
+            cells = [of["name"], one["rank"], faces, identities, f"{one['max_cosine']:.4f}", dropped]
+            rows.append([*cells, f"{one['wall_seconds']:.1f}"])
+    return _table(["set", "rank", "faces kept", "identities kept", "t*", "dropped", "wall, s"], rows)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table of the README: its result, what is measured, how to measure it again, and how it is told."""
+
+    result: str
+    title: str
+    measured: str
+    rerun: str
+    table: Callable[[Result], list[str]]
+
+
+SECTIONS = (
+    Section(
+        "select_speed",
+        "Selecting from disk",
+        "The whole command against merely reading the same bytes twice into one buffer, in turns, from a cold page "
+        "cache (the second pass finds in memory what fits there) and from a warm one. Two passes is what an exact "
+        "ratio takes.",
+        "select_speed.py --faces 4_000_000",
+        select_speed,
+    ),
+    Section(
+        "kernel_speed",
+        "Suppression in memory",
+        "The compiled kernels, one thread, against the arithmetic that half a Gram matrix of every identity takes.",
+        "kernel_speed.py --faces 340_000",
+        kernel_speed,
+    ),
+    Section(
+        "scale",
+        "Growing to WebFace42M",
+        "The whole command from a cold page cache at growing sizes, and the line through them.",
+        "scale.py",
+        scale,
+    ),
+    Section(
+        "scale_confusable",
+        "Growing to WebFace42M, with a search among the centres",
+        "The same with `--rank confusable`, which searches the nearest centres of every identity.",
+        "scale.py --rank confusable --out benchmarks/results/scale_confusable.json",
+        scale,
+    ),
+    Section(
+        "centre_search",
+        "Searching the centres",
+        "The nearest other centres of as many identities as WebFace42M has: what the ranks dataset and confusable ask "
+        "for, against the exact search on a sample.",
+        "centre_search.py",
+        centre_search,
+    ),
+    Section(
+        "large_identities",
+        "Very large identities",
+        "The whole command on the same ordinary faces without and with one very large identity.",
+        "large_identities.py",
+        large_identities,
+    ),
+    Section(
+        "rivals_100k",
+        "What a user would pick instead",
+        "60 % of the same faces by every method, each a process of its own on one thread. A planted pair is a face and "
+        "its near-duplicate (cosine 0.955 to 0.995): broken if at most one stays, lost if none does. Lost faces are "
+        "distinct ones of which no copy stays. Cover is the mean cosine of a dropped face to its nearest kept one of "
+        "its identity, where any is kept. Foreign methods are in `foreign.py`; those with a threshold and no ratio "
+        "have it bisected until the count is within 0.1 %.",
+        "rivals_100k.py --semhash-python PYTHON",
+        rivals_100k,
+    ),
+    Section(
+        "real_faces",
+        "Real faces",
+        "The same 60 % of real data sets by every rank; t* is the cosine above which a kept face suppresses.",
+        "real_faces.py LFW=embeddings/lfw CFP=embeddings/cfp",
+        real_faces,
+    ),
+)
+
+
+def readme(results: Path) -> str:
+    """The whole of README.md, from a folder of results; one that is missing is said to be."""
+    parts = [HEAD]
+    for section in SECTIONS:
+        path = results / f"{section.result}.json"
+        lines = [f"## {section.title}", "", section.measured, "", f"`python benchmarks/{section.rerun}`", ""]
+        if path.is_file():
+            result = json.loads(path.read_text(encoding="utf-8"))
+            lines += [*section.table(result), "", _made_with(result["made_with"])]
+        else:
+            lines.append("No figures yet.")
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def _made_with(made: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{name} {number}" for name, number in sorted(made["versions"].items()))
+    commit, _, dirty = made["commit"].partition("-")
+    return f"Commit {commit[:12]}{' with changes' if dirty else ''}; {made['machine']}; {versions}."
+
+
+def _taken(medians: Mapping[str, float]) -> list[str]:
+    return [f"{medians[name]:.2f}" for name in ("wall_seconds", "cpu_seconds", "peak_gb")]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
+def main() -> None:
+    """Write README.md beside this file."""
+    Path(__file__).with_name("README.md").write_text(readme(RESULTS), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""One row order whose every prefix is a subset: 10 % to 100 % from one manifest."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from facecore.embeddings import Embeddings
+from facecore.errors import OptionError
+from facecore.grid import LEVELS
+from facecore.manifest import read_manifest, write_manifest
+from facecore.provenance import Provenance, refuse_to_overwrite, sha256_of_file
+from facecore.select.nms import Nms
+from facecore.select.run import Selection, Stage, summary
+from facecore.select.selector import KEPT
+from facecore.select.threshold import Target, Threshold, check_keep
+from facecore.select.write import dropped_path, write_subset
+
+
+def write_order(
+    store: Path, selector: Nms, *, out: Path, overwrite: bool = False, threads: int | None = None
+) -> Selection:
+    """Write the faces of a store by rising suppression cosine, so that every prefix is the nested subset of its size.
+
+    The best face of every identity comes first; of equals the sparser, then the earlier. What the limits forbid is not
+    in it, but in the dropped faces beside it. Holds the metadata of all faces in memory. Raises OptionError if
+    min_per_identity is above 1: the order has no other floor. Otherwise as `select`.
+    """
+    if selector.min_per_identity > 1:
+        raise OptionError(
+            f"an order keeps one face of every identity first, not {selector.min_per_identity}; "
+            "leave --min-per-identity out"
+        )
+    refuse_to_overwrite(out, dropped_path(out), overwrite=overwrite)
+    faces = Embeddings.open(store)
+    stage = Stage.over(faces, dataclasses.replace(selector, nested=True), threads)
+    fates = stage.cut(everybody := Threshold(LEVELS - 1))
+    rows = np.flatnonzero(fates.reason == KEPT)
+    order = rows[np.lexsort((rows, -fates.sparsity[rows], fates.suppression[rows]))]
+    selection = summary(faces, fates, everybody.max_cosine)
+    write_subset(faces, fates, stage.provenance({"order": True}, selection), out, threads=stage.threads, order=order)
+    return selection
+
+
+def take(order: Path, *, keep: float, out: Path, overwrite: bool = False) -> int:
+    """Write the first round(keep * rows) rows of a manifest as one of its own; returns how many.
+
+    Raises OptionError unless keep is in (0, 1] and leaves a row, DataError if the manifest is none or `out` is there.
+    """
+    check_keep(keep)
+    refuse_to_overwrite(out, overwrite=overwrite)
+    table, made = read_manifest(order)
+    target = Target(keep, len(table))
+    target.check_least(0, 0)
+    facts = made.facts if made else {}
+    chosen = Provenance("take", {"keep": keep}, {"manifest": sha256_of_file(order)}, {**facts, "kept": target.count})
+    write_manifest(table.slice(0, target.count), out, chosen)
+    return target.count
