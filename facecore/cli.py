@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facecore.commands import StageCommand, verbose
-from facecore.errors import FacecoreError
+from facecore.errors import FacecoreError, OptionError
 
 if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes seconds
     from facecore.demo import DemoOptions
     from facecore.embed import EmbedOptions
+    from facecore.importing import ImportOptions
     from facecore.quantize import QuantizeOptions
     from facecore.select import Nms, Selection
     from facecore.verify import VerifyOptions
@@ -26,6 +27,9 @@ arch = click.option("--arch", help="Network of an arcface_torch checkpoint: r18,
 overwrite = click.option("--overwrite", is_flag=True, help="Replace what is there.")
 images = click.option("--images", type=FILE, help="Root of a manifest's images, if not where they were.")
 threads = click.option("--threads", type=click.IntRange(1), help="Cores to use; all by default. Changes no byte.")
+embeddings = click.option(
+    "--embeddings", type=FILE, default="embeddings", show_default=True, help="Store to select from."
+)
 model = click.option("--model", type=FILE, required=True, help="Network: .onnx, .pt2, or .pt/.pth with --arch.")
 
 
@@ -103,16 +107,38 @@ def embed_command(
         click.echo(f"{done.rejected:,} faces rejected, see {out / 'rejected.parquet'}")
 
 
+@_stage("import", "facecore.importing:ImportOptions")
+@click.argument("vectors", type=FILE)
+@click.option("--labels", type=FILE, help="Whose each row of a .npy is: a .npy, .txt, .csv or .parquet file.")
+@click.option("--out", type=FILE, default="embeddings", show_default=True, help="Store to write.")
+@click.option("--images", type=FILE, help="Root that sources are relative to, where the images are at hand.")
+@overwrite
+def import_command(
+    vectors: Path, labels: Path | None, out: Path, images: Path | None, overwrite: bool, options: "ImportOptions"
+) -> None:
+    """Make a store of VECTORS that exist: a .npy file, Parquet (a file or a folder), or a folder of clip-retrieval."""
+    from facecore.importing import import_vectors
+
+    done = import_vectors(vectors, out, options, labels=labels, images=images, overwrite=overwrite)
+    click.echo(f"{out}: {done.faces:,} faces of {done.identities:,} identities in {done.seconds:.1f} s")
+    how = f"partitioned (buckets: {done.buckets:,})" if done.buckets else "grouped already"
+    click.echo(f"{done.rows:,} rows, {how}; {done.normalised:,} vectors were not of unit length")
+    if done.rejected:
+        click.echo(f"{done.rejected:,} rows rejected, see {out / 'rejected.parquet'}")
+
+
 @_stage("nms", "facecore.select:Nms")
 @click.option("--keep", type=float, help="Fraction of the faces to keep, in (0, 1]; the count is exact.")
 @click.option("--max-cosine", type=float, help="Instead of --keep: suppress above this cosine, however many stay.")
-@click.option("--embeddings", type=FILE, default="embeddings", show_default=True, help="Store to select from.")
+@click.option("--order", is_flag=True, help="Instead of --keep: write all faces so that every prefix is a subset.")
+@embeddings
 @click.option("--out", type=FILE, default="subset.parquet", show_default=True, help="Manifest to write.")
 @threads
 @overwrite
 def nms_command(
     keep: float | None,
     max_cosine: float | None,
+    order: bool,
     embeddings: Path,
     out: Path,
     threads: int | None,
@@ -120,8 +146,13 @@ def nms_command(
     options: "Nms",
 ) -> None:
     """Keep the sparsest faces: of near-duplicates inside an identity, one stays (Face-NMS)."""
-    from facecore.select import select
+    from facecore.select import select, write_order
 
+    if order:
+        if keep is not None or max_cosine is not None:
+            raise OptionError("--order is instead of --keep and --max-cosine; facecore take cuts it at any fraction")
+        _say_selection(write_order(embeddings, options, out=out, overwrite=overwrite, threads=threads), out)
+        return
     done = select(embeddings, options, keep=keep, max_cosine=max_cosine, out=out, overwrite=overwrite, threads=threads)
     _say_selection(done, out)
     click.echo(f"t* = {done.max_cosine:.4f}: a near-duplicate has a kept rival with a cosine above it")
@@ -135,6 +166,19 @@ def _say_selection(done: "Selection", out: Path) -> None:
         f"{out}: {done.kept:,} of {done.faces:,} faces, {done.identities_kept:,} of {done.identities:,} identities"
     )
     click.echo(f"{dropped_path(out)}: {dropped or 'nobody'}")
+
+
+@main.command("take")
+@click.argument("order", type=FILE)
+@click.option("--keep", type=float, required=True, help="Fraction of its rows, in (0, 1].")
+@click.option("--out", type=FILE, default="subset.parquet", show_default=True, help="Manifest to write.")
+@overwrite
+@verbose
+def take_command(order: Path, keep: float, out: Path, overwrite: bool) -> None:
+    """Take the first rows of ORDER, a manifest that nms --order wrote: a subset of any size, each within the next."""
+    from facecore.select import take
+
+    click.echo(f"{out}: the first {take(order, keep=keep, out=out, overwrite=overwrite):,} rows of {order}")
 
 
 @_stage("quantize", "facecore.quantize:QuantizeOptions")
@@ -183,6 +227,38 @@ def verify_command(
         click.echo(json.dumps(done.to_json()))
     else:
         click.echo(done.to_text())
+
+
+@main.command("forget")
+@click.argument("names", nargs=-1)
+@click.option("--from", "from_file", type=FILE, help="File with more names, one a line.")
+@click.option("--embeddings", type=FILE, multiple=True, help="Store to remove them from; may be repeated.")
+@click.option("--manifest", type=FILE, multiple=True, help="Manifest, with its dropped faces; may be repeated.")
+@click.option("--receipt", type=FILE, default="forgotten.json", show_default=True, help="File to write.")
+@click.option("--hash-names", is_flag=True, help="Write the sha256 of names in the receipt, not the names.")
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
+@verbose
+def forget_command(
+    names: tuple[str, ...],
+    from_file: Path | None,
+    embeddings: tuple[Path, ...],
+    manifest: tuple[Path, ...],
+    receipt: Path,
+    hash_names: bool,
+    dry_run: bool,
+) -> None:
+    """Remove people, or else faces, by their NAMES (identity, else face_id) from stores and manifests."""
+    from facecore.forget import forget, read_names
+
+    everyone = [*names, *(read_names(from_file) if from_file else [])]
+    done = forget(
+        everyone, stores=embeddings, manifests=manifest, receipt=receipt, hash_names=hash_names, dry_run=dry_run
+    )
+    for entry in done.files:
+        if entry.file.endswith(".parquet"):
+            cleared = f", {entry.rivals_cleared:,} rivals cleared" if entry.rivals_cleared else ""
+            click.echo(f"{entry.file}: {entry.rows_removed:,} rows removed{cleared}")
+    click.echo("dry run: nothing was touched" if dry_run else f"{receipt}: receipt of {len(done.names):,} forgotten")
 
 
 @_stage("demo", "facecore.demo:DemoOptions")

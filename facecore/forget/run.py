@@ -1,0 +1,98 @@
+"""The stage: people withdrawn from stores and manifests, everywhere or nowhere."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+from facecore.errors import DataError, OptionError
+from facecore.forget.listing import Listing
+from facecore.forget.names import Forgotten
+from facecore.forget.receipt import FileEntry, Receipt, finish, journal_path, write_journal
+from facecore.forget.stores import Store
+from facecore.provenance import check_folder, sha256_of
+
+
+def forget(
+    names: Sequence[str],
+    *,
+    stores: Sequence[Path] = (),
+    manifests: Sequence[Path] = (),
+    receipt: Path,
+    hash_names: bool = False,
+    dry_run: bool = False,
+) -> Receipt:
+    """Remove identities, and else faces, by their names from stores, manifests and the dropped faces beside these.
+
+    All files change or none: killed at any moment and run again with the same arguments, it ends as if it never was.
+    `hash_names` keeps the names themselves out of the receipt; `dry_run` only says what would be removed. Raises
+    OptionError if there is nobody or nothing, DataError if a name is nowhere or a receipt is there already.
+    """
+    wanted = sorted(set(names))
+    if not wanted:
+        raise OptionError("nobody is named; give identities or face_ids, or a file of them by --from")
+    if not stores and not manifests:
+        raise OptionError("there is nothing to remove them from; give --embeddings or --manifest")
+    written = tuple(sha256_of(name) for name in wanted) if hash_names else tuple(wanted)
+    asked = Receipt(tuple(sorted(written)), hash_names, 0, ())
+    if journal_path(receipt).exists():
+        return _go_on(receipt, asked, dry_run=dry_run)
+    if receipt.exists():
+        raise DataError(f"{receipt} exists, and receipts are kept; choose another --receipt")
+    check_folder(receipt.parent)
+    targets = _open(stores, manifests)
+    who = Forgotten.among(chain.from_iterable(target.names() for target in targets), wanted)
+    asked = replace(asked, identities=len(who.identities))
+    if dry_run:
+        return replace(asked, files=_withdrawn(targets, who, write=False))
+    _discard(targets)  # what a killed run left
+    try:
+        write_journal(replace(asked, files=_withdrawn(targets, who, write=True)), receipt)
+    except BaseException:
+        if not journal_path(receipt).exists():
+            _discard(targets)
+        raise
+    return finish(receipt)
+
+
+def read_names(path: Path) -> list[str]:
+    """The names in a file, one a line; raises DataError if it is not text."""
+    try:
+        return [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text; write it again, one name a line") from error
+
+
+def _go_on(path: Path, asked: Receipt, *, dry_run: bool) -> Receipt:
+    """Finish what a killed run left undone; raises DataError if that was about others than now."""
+    if dry_run:
+        raise DataError(f"{journal_path(path)} is of a run that was stopped; run it again first, without --dry-run")
+    done = finish(path)
+    if done.names != asked.names:
+        raise DataError(
+            f"{path} was of a run that was stopped, and is finished now; choose another --receipt for this one"
+        )
+    return done
+
+
+def _open(stores: Sequence[Path], manifests: Sequence[Path]) -> list[Store | Listing]:
+    """All files that may name someone, each once."""
+    beside = [path.with_name(f"{path.stem}.dropped.parquet") for path in manifests]
+    listings = _each_once([*manifests, *(path for path in beside if path.exists())])
+    return [*map(Store, _each_once(stores)), *map(Listing, listings)]
+
+
+def _each_once(paths: Sequence[Path]) -> list[Path]:
+    found: dict[Path, Path] = {}
+    for path in paths:
+        found.setdefault(path.resolve(), path)
+    return list(found.values())
+
+
+def _discard(targets: Sequence[Store | Listing]) -> None:
+    for target in targets:
+        target.discard()
+
+
+def _withdrawn(targets: Sequence[Store | Listing], who: Forgotten, *, write: bool) -> tuple[FileEntry, ...]:
+    return tuple(entry for target in targets for entry in target.withdraw(who, write=write))

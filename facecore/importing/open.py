@@ -1,0 +1,30 @@
+"""Which form an input has."""
+
+from pathlib import Path
+
+from facecore.errors import DataError, OptionError
+from facecore.importing.arrays import Arrays, numbered_pairs
+from facecore.importing.options import ImportOptions
+from facecore.importing.source import Source
+from facecore.importing.tables import Tables
+
+
+def open_source(vectors: Path, labels: Path | None, options: ImportOptions) -> Source:
+    """Open a .npy file with labels, a Parquet file or a folder of them, or a folder of clip-retrieval.
+
+    Raises DataError if it is none of them, OptionError if labels are missing or one too many.
+    """
+    if not vectors.exists():
+        raise DataError(f"no vectors at {vectors}; give a .npy file, a .parquet file, or a folder")
+    if vectors.suffix == ".npy":
+        if labels is None:
+            raise OptionError(f"nothing says whose faces are in {vectors}; add --labels FILE")
+        return Arrays([(vectors, labels)], options)
+    if labels is not None:
+        raise OptionError(f"labels describe a .npy file, but {vectors} is none; leave --labels out")
+    if (vectors / "img_emb").is_dir():
+        return Arrays(numbered_pairs(vectors), options)
+    files = sorted(vectors.glob("*.parquet")) if vectors.is_dir() else [vectors]
+    if not files or files[0].suffix != ".parquet":
+        raise DataError(f"{vectors} holds no vectors; give a .npy file, a .parquet file, or a folder of either")
+    return Tables(files, options)
