@@ -1,0 +1,67 @@
+"""The command group: how mistakes are shown, what commands share, and how one is registered."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from facecore.commands import StageCommand, verbose
+from facecore.errors import FacecoreError
+
+INTERRUPTED = 130
+FILE = click.Path(path_type=Path)
+
+arch = click.option("--arch", help="Network of an arcface_torch checkpoint: r18, r34, r50, r100, r200, mbf, mbf_large.")
+overwrite = click.option("--overwrite", is_flag=True, help="Replace what is there.")
+images = click.option("--images", type=FILE, help="Root of a manifest's images, if not where they were.")
+threads = click.option("--threads", type=click.IntRange(1), help="Cores to use; all by default. Changes no byte.")
+embeddings = click.option(
+    "--embeddings", type=FILE, default="embeddings", show_default=True, help="Store to select from."
+)
+model = click.option("--model", type=FILE, required=True, help="Network: .onnx, .pt2, or .pt/.pth with --arch.")
+
+
+class _Group(click.Group):
+    """Renders what a user can mend as one line; a bug keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FacecoreError as error:
+            raise click.ClickException(str(error)) from error
+        except BrokenPipeError:
+            raise  # whoever reads our output has had enough, which click takes quietly
+        except OSError as error:
+            where = f"{error.filename}: {error.strerror}" if error.filename else str(error).splitlines()[0]
+            raise click.ClickException(f"{where}; check the path, its permissions and the free space") from error
+        except KeyboardInterrupt:
+            click.echo("Interrupted; nothing is half-written, and embed goes on where it was", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="facecore")
+def main() -> None:
+    """Find the faces that matter: select a core set, and fine-tune low-bit networks on it.
+
+    \b
+    facecore embed DATASET --model M           vectors of every face
+    facecore nms --keep 0.6                    the subset, and a reason for every face left out
+    facecore quantize --manifest S --model M   an integer network, fine-tuned on the subset
+    facecore verify --model M --pairs P        what it is worth
+    """  # noqa: D301 (click wants the control character itself)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+
+
+def stage(name: str, options: str) -> Callable[[Callable[..., None]], click.Command]:
+    """Register a command whose options are also the fields of a stage's dataclass, named as module:class."""
+
+    def register(function: Callable[..., None]) -> click.Command:
+        command = main.command(name, cls=StageCommand)(verbose(function))
+        assert isinstance(command, StageCommand)
+        command.options = options
+        return command
+
+    return register

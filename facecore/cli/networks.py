@@ -1,0 +1,73 @@
+"""Commands that make networks, and say what they are worth."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from facecore.cli.group import FILE, arch, images, model, overwrite, stage
+
+if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes seconds
+    from facecore.demo import DemoOptions
+    from facecore.quantize import QuantizeOptions
+    from facecore.verify import VerifyOptions
+
+
+@stage("quantize", "facecore.quantize:QuantizeOptions")
+@click.option("--manifest", type=FILE, required=True, help="Faces to fine-tune on: a manifest, or any data set.")
+@model
+@images
+@click.option("--out", type=FILE, default="quantized", show_default=True, help="Folder to write.")
+@arch
+@overwrite
+def quantize_command(
+    manifest: Path,
+    model: Path,
+    images: Path | None,
+    out: Path,
+    arch: str | None,
+    overwrite: bool,
+    options: "QuantizeOptions",
+) -> None:
+    """Turn a network into an integer one: calibrate, fine-tune on the faces of a manifest, write model.onnx."""
+    from facecore.quantize import one_line, quantize
+    from facecore.readers import open_dataset
+
+    faces = open_dataset(manifest, images=images)
+    report = quantize(faces, model, out, options, arch=arch, overwrite=overwrite)
+    click.echo(f"{out / 'model.onnx'}: {one_line(report)}")
+    if report["rejected"]:
+        click.echo(f"{len(report['rejected']):,} faces could not be read, see {out / 'report.json'}")
+
+
+@stage("verify", "facecore.verify:VerifyOptions")
+@model
+@click.option("--pairs", type=FILE, required=True, help="LFW's pairs.txt, a CSV (left, right, same, fold) or a .bin.")
+@click.option("--images", type=FILE, help="Folder that the names in the pairs are relative to; not for .bin.")
+@arch
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def verify_command(
+    model: Path, pairs: Path, images: Path | None, arch: str | None, as_json: bool, options: "VerifyOptions"
+) -> None:
+    """Say how well a network tells people apart: accuracy over folds, and TAR at fixed FAR."""
+    from facecore.models import load_backbone
+    from facecore.verify import open_protocol, verify
+
+    protocol = open_protocol(pairs, images)
+    done = verify(load_backbone(model, arch=arch), protocol, options)
+    if as_json:
+        click.echo(json.dumps(done.to_json()))
+    else:
+        click.echo(done.to_text())
+
+
+@stage("demo", "facecore.demo:DemoOptions")
+@click.option("--out", type=FILE, default="demo", show_default=True, help="Folder to work in.")
+@overwrite
+def demo_command(out: Path, overwrite: bool, options: "DemoOptions") -> None:
+    """Run everything on faces drawn here: draw, train a proxy, embed, nms, quantize, verify."""
+    from facecore.demo import demo
+
+    for line in demo(out, options, overwrite=overwrite):
+        click.echo(line)

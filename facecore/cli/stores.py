@@ -1,0 +1,95 @@
+"""Commands that make and change embedding stores."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from facecore.cli.group import FILE, arch, images, main, model, overwrite, stage
+from facecore.commands import verbose
+
+if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes seconds
+    from facecore.embed import EmbedOptions
+    from facecore.importing import ImportOptions
+
+
+@stage("embed", "facecore.embed:EmbedOptions")
+@click.argument("dataset", type=FILE)
+@model
+@click.option("--out", type=FILE, default="embeddings", show_default=True, help="Store to write.")
+@click.option("--format", default="auto", show_default=True, help="auto, folder, recordio or manifest.")
+@images
+@arch
+@overwrite
+def embed_command(
+    dataset: Path,
+    model: Path,
+    out: Path,
+    format: str,
+    images: Path | None,
+    arch: str | None,
+    overwrite: bool,
+    options: "EmbedOptions",
+) -> None:
+    """Embed every face of DATASET: a folder, a RecordIO folder or a manifest. Goes on where it was stopped."""
+    from facecore.embed import embed
+    from facecore.readers import open_dataset
+
+    faces = open_dataset(dataset, format=format, images=images)
+    done = embed(faces, model, out, options, arch=arch, overwrite=overwrite)
+    resumed = f", {done.resumed_shards} of {done.shards} shards were there already" if done.resumed_shards else ""
+    click.echo(f"{out}: {done.faces:,} faces of {done.identities:,} identities in {done.seconds:.1f} s{resumed}")
+    if done.rejected:
+        click.echo(f"{done.rejected:,} faces rejected, see {out / 'rejected.parquet'}")
+
+
+@stage("import", "facecore.importing:ImportOptions")
+@click.argument("vectors", type=FILE)
+@click.option("--labels", type=FILE, help="Whose each row of a .npy is: a .npy, .txt, .csv or .parquet file.")
+@click.option("--out", type=FILE, default="embeddings", show_default=True, help="Store to write.")
+@click.option("--images", type=FILE, help="Root that sources are relative to, where the images are at hand.")
+@overwrite
+def import_command(
+    vectors: Path, labels: Path | None, out: Path, images: Path | None, overwrite: bool, options: "ImportOptions"
+) -> None:
+    """Make a store of VECTORS that exist: a .npy file, Parquet (a file or a folder), or a folder of clip-retrieval."""
+    from facecore.importing import import_vectors
+
+    done = import_vectors(vectors, out, options, labels=labels, images=images, overwrite=overwrite)
+    click.echo(f"{out}: {done.faces:,} faces of {done.identities:,} identities in {done.seconds:.1f} s")
+    how = f"partitioned (buckets: {done.buckets:,})" if done.buckets else "grouped already"
+    click.echo(f"{done.rows:,} rows, {how}; {done.normalised:,} vectors were not of unit length")
+    if done.rejected:
+        click.echo(f"{done.rejected:,} rows rejected, see {out / 'rejected.parquet'}")
+
+
+@main.command("forget")
+@click.argument("names", nargs=-1)
+@click.option("--from", "from_file", type=FILE, help="File with more names, one a line.")
+@click.option("--embeddings", type=FILE, multiple=True, help="Store to remove them from; may be repeated.")
+@click.option("--manifest", type=FILE, multiple=True, help="Manifest, with its dropped faces; may be repeated.")
+@click.option("--receipt", type=FILE, default="forgotten.json", show_default=True, help="File to write.")
+@click.option("--hash-names", is_flag=True, help="Write the sha256 of names in the receipt, not the names.")
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
+@verbose
+def forget_command(
+    names: tuple[str, ...],
+    from_file: Path | None,
+    embeddings: tuple[Path, ...],
+    manifest: tuple[Path, ...],
+    receipt: Path,
+    hash_names: bool,
+    dry_run: bool,
+) -> None:
+    """Remove people, or else faces, by their NAMES (identity, else face_id) from stores and manifests."""
+    from facecore.forget import forget, read_names
+
+    everyone = [*names, *(read_names(from_file) if from_file else [])]
+    done = forget(
+        everyone, stores=embeddings, manifests=manifest, receipt=receipt, hash_names=hash_names, dry_run=dry_run
+    )
+    for entry in done.files:
+        if entry.file.endswith(".parquet"):
+            cleared = f", {entry.rivals_cleared:,} rivals cleared" if entry.rivals_cleared else ""
+            click.echo(f"{entry.file}: {entry.rows_removed:,} rows removed{cleared}")
+    click.echo("dry run: nothing was touched" if dry_run else f"{receipt}: receipt of {len(done.names):,} forgotten")
