@@ -135,7 +135,7 @@ def test_an_unreadable_image_is_listed_and_the_run_goes_on(here):
 MISTAKES = {
     "no such data set": (
         "embed nowhere --model net.onnx",
-        "no data set at nowhere; give a folder of images, a RecordIO folder or a manifest (.parquet)",
+        "no data set at nowhere; give a folder of images, a RecordIO folder, a .bin or a manifest (.parquet)",
     ),
     "an empty data set": (
         "embed empty --model net.onnx",

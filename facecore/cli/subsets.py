@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import click
 
 from facecore.cli.group import FILE, embeddings, main, overwrite, stage, threads
-from facecore.commands import verbose
+from facecore.commands import StageCommand, verbose
 from facecore.errors import OptionError
 
 if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes seconds
-    from facecore.select import Nms, Selection
+    from facecore.select import Nms, Selection, Selector
 
 
 @stage("nms", "facecore.select:Nms")
@@ -42,6 +42,44 @@ def nms_command(
     done = select(embeddings, options, keep=keep, max_cosine=max_cosine, out=out, overwrite=overwrite, threads=threads)
     _say_selection(done, out)
     click.echo(f"t* = {done.max_cosine:.4f}: a near-duplicate has a kept rival with a cosine above it")
+
+
+class _Methods(click.Group):
+    """A command for every selector, made when it is asked for: importing them takes a second."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        from facecore.select import SELECTORS
+
+        return list(SELECTORS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        from facecore.select import SELECTORS
+
+        return _method(SELECTORS[cmd_name]) if cmd_name in SELECTORS else None
+
+
+@main.group("select", cls=_Methods, subcommand_metavar="METHOD [OPTIONS]")
+def select_group() -> None:
+    """Choose faces by another METHOD than nms, with the same files and exact count: what Face-NMS has to beat."""
+
+
+def _method(selector: type["Selector"]) -> click.Command:
+    @click.command(selector.name, cls=StageCommand, help=selector.__doc__)
+    @click.option("--keep", type=float, required=True, help="Fraction of the faces to keep, in (0, 1]; exact.")
+    @embeddings
+    @click.option("--out", type=FILE, default="subset.parquet", show_default=True, help="Manifest to write.")
+    @threads
+    @overwrite
+    @verbose
+    def command(
+        keep: float, embeddings: Path, out: Path, threads: int | None, overwrite: bool, options: "Selector"
+    ) -> None:
+        from facecore.select import select
+
+        _say_selection(select(embeddings, options, keep=keep, out=out, overwrite=overwrite, threads=threads), out)
+
+    command.options = f"{selector.__module__}:{selector.__qualname__}"
+    return command
 
 
 def _say_selection(done: "Selection", out: Path) -> None:

@@ -1,11 +1,34 @@
 """Core-set selection: which faces stay, which go, and because of whom."""
 
+from facecore.select.central import Central
+from facecore.select.diffprob import DiffProb
+from facecore.select.facility_location import FacilityLocation
+from facecore.select.herding import Herding
+from facecore.select.kcenter import KCenter
 from facecore.select.nms import Nms
+from facecore.select.order import take, write_order
+from facecore.select.random_faces import RandomFaces
+from facecore.select.random_identities import RandomIdentities
+from facecore.select.random_per_identity import RandomPerIdentity
 from facecore.select.run import Selection, select
 from facecore.select.selector import Cut, Cutter, Fates, Limits, Selector
+from facecore.select.semdedup import SemDeDup
+from facecore.select.sparse import Sparse
 from facecore.select.write import dropped_path
 
-SELECTORS: dict[str, type[Selector]] = {Nms.name: Nms}
+SELECTORS: dict[str, type[Selector]] = {
+    Nms.name: Nms,
+    RandomFaces.name: RandomFaces,
+    RandomPerIdentity.name: RandomPerIdentity,
+    RandomIdentities.name: RandomIdentities,
+    KCenter.name: KCenter,
+    Herding.name: Herding,
+    FacilityLocation.name: FacilityLocation,
+    Central.name: Central,
+    Sparse.name: Sparse,
+    SemDeDup.name: SemDeDup,
+    DiffProb.name: DiffProb,
+}
 
 __all__ = [
     "SELECTORS",
@@ -18,4 +41,6 @@ __all__ = [
     "Selector",
     "dropped_path",
     "select",
+    "take",
+    "write_order",
 ]

@@ -11,7 +11,7 @@ from facecore.centres import own_cosines
 from facecore.embeddings import Shard
 from facecore.grid import LEVELS, Levels, to_levels
 from facecore.select.greedy import add_ordered_profile
-from facecore.select.large import WHOLE_ROWS, Masks, is_large, nearest_kept, walk
+from facecore.select.large import WHOLE_ROWS, is_large, nearest_kept, stay, walk
 from facecore.select.local import (
     BY_VALUE,
     GREEDY,
@@ -70,7 +70,7 @@ class RankedCutter:
     ) -> None:
         if self.rule == GREEDY:
             kept, _ = walk(vectors, rows, at)
-            counts = np.array([_stay(kept, bit).sum() for bit in range(len(at))]).clip(least, most)
+            counts = np.array([stay(kept, bit).sum() for bit in range(len(at))]).clip(least, most)
             change[at[0]] += counts[0]
             change[at[1:]] += np.diff(counts)
         else:
@@ -103,7 +103,7 @@ class RankedCutter:
         at = np.array([level - 1, level] if self.rule == GREEDY else [], np.int64)
         masks, nearest = walk(vectors, rows, at)
         value = ranked.values[rows] if self.rule == BY_VALUE else nearest
-        before, kept = (_stay(masks, bit) if self.rule == GREEDY else value <= level - 1 + bit for bit in (0, 1))
+        before, kept = (stay(masks, bit) if self.rule == GREEDY else value <= level - 1 + bit for bit in (0, 1))
         before &= level > 0
         kept[able:], before[able:] = False, False
         over = np.zeros(len(rows), np.bool_)
@@ -131,10 +131,6 @@ class RankedCutter:
 
     def _most(self, faces: int) -> int:
         return faces if self.limits.max_per_identity is None else self.limits.max_per_identity
-
-
-def _stay(masks: Masks, bit: int) -> npt.NDArray[np.bool_]:
-    return (masks >> np.uint64(bit) & np.uint64(1)).astype(np.bool_)
 
 
 def _far(shard: Shard, min_cosine: float, least: int) -> npt.NDArray[np.bool_]:

@@ -15,6 +15,8 @@ from facecore.grid import LEVELS, Levels
 # and the profiles of shards add up.
 Profile = npt.NDArray[np.int64]
 
+PROBES = 255  # levels at which a large identity is walked at once
+
 # Why a face goes; the position is what `Fates.reason` holds.
 REASONS = ("", "near-duplicate", "trimmed", "far-from-centre", "over-maximum", "outranked")
 KEPT, NEAR_DUPLICATE, TRIMMED, FAR, OVER_MAXIMUM, OUTRANKED = range(len(REASONS))
@@ -107,8 +109,8 @@ class Cutter(Protocol):
     def profile(self, shard: Shard, lowest: int = 0, highest: int = LEVELS - 1) -> Profile:
         """How many faces of the shard stay at every level from `lowest` to `highest`.
 
-        Exact at each for identities of at most `whole_rows` faces; for a larger one exact at 63 levels evenly spread
-        over them, and taken to be constant in between. What it says of other levels means nothing.
+        Exact at each for identities of at most `whole_rows` faces; for a larger one exact at PROBES levels evenly
+        spread over them, and taken to be constant in between. What it says of other levels means nothing.
         """
         ...
 
@@ -133,5 +135,5 @@ class Selector(Protocol):
 
 
 def probes(lowest: int, highest: int) -> npt.NDArray[np.int64]:
-    """At most 63 levels evenly spread from lowest to highest, both included."""
-    return np.unique(np.linspace(lowest, highest, 63).round().astype(np.int64))
+    """At most PROBES levels evenly spread from lowest to highest, both included."""
+    return np.unique(np.linspace(lowest, highest, PROBES).round().astype(np.int64))

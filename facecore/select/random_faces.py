@@ -1,0 +1,27 @@
+"""Chance, over all faces: what every choice has to beat."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from facecore.embeddings import Embeddings, Shard
+from facecore.select.cutting import Ranked, RankedCutter
+from facecore.select.local import BY_VALUE
+from facecore.select.ranks import draws
+from facecore.select.rivals import Seeded, share_levels
+from facecore.select.selector import Cutter
+
+
+@dataclass(frozen=True)
+class RandomFaces(Seeded):
+    """Draw faces from the whole data set, each with the same chance but for the limits."""
+
+    name: ClassVar[str] = "random"
+
+    def prepare(self, store: Embeddings, *, threads: int = 1) -> Cutter:
+        """Nothing to find out: what a face draws depends on its row alone."""
+
+        def rank(shard: Shard) -> Ranked:
+            drawn = draws(self.seed, shard.first, len(shard))
+            return Ranked(1 - drawn, share_levels(drawn))
+
+        return RankedCutter(BY_VALUE, rank, self)

@@ -1,0 +1,31 @@
+"""Chance, inside every identity: the fair way to thin out a data set blindly."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from facecore.embeddings import Embeddings, Shard
+from facecore.select.cutting import Ranked, RankedCutter
+from facecore.select.local import BY_VALUE
+from facecore.select.ranks import draws
+from facecore.select.rivals import Seeded, places, share_levels
+from facecore.select.selector import Cutter
+
+
+@dataclass(frozen=True)
+class RandomPerIdentity(Seeded):
+    """Draw the same fraction of every identity, rounded to whole faces."""
+
+    name: ClassVar[str] = "random-per-identity"
+
+    def prepare(self, store: Embeddings, *, threads: int = 1) -> Cutter:
+        """Nothing to find out: what a face draws depends on its row alone."""
+
+        def rank(shard: Shard) -> Ranked:
+            drawn = draws(self.seed, shard.first, len(shard))
+            whose = np.repeat(np.arange(shard.identities), np.diff(shard.starts))
+            order = np.lexsort((drawn, whose))  # stable: a tie goes to the earlier row
+            return Ranked(1 - drawn, share_levels(places(shard.starts, order)))
+
+        return RankedCutter(BY_VALUE, rank, self)
