@@ -6,6 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import click
 import foreign
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ import record
 import rivals_100k
 import scale
 import tables
+
+from facecore.cli import main
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 HELPERS = {"foreign", "generator", "record", "tables"}  # what the benchmarks share
@@ -42,6 +45,16 @@ def test_a_benchmark_runs(path, smoke):
     assert result["faces" if "faces" in result else "centres"] >= 2000
     assert all(value > 0 for value in result.values() if isinstance(value, float))
     assert SECTIONS[path.stem].table(result)[1].startswith("| ---")
+
+
+@pytest.mark.parametrize("command", [name for name in rivals_100k.methods(None) if name not in foreign.METHODS])
+def test_every_command_of_ours_parses(command):
+    name, *words = command.split()
+    found = main.commands[name]
+    if isinstance(found, click.Group):
+        found = found.get_command(click.Context(found), words.pop(0))
+    options = ["--keep", "0.6", "--embeddings", "s", "--out", "o", "--overwrite", "--threads", "1"]
+    assert found.make_context(name, [*words, *options]).params["keep"] == 0.6
 
 
 def test_the_readme_is_what_the_results_say():

@@ -47,8 +47,9 @@ def main() -> None:
     """Find the faces that matter: select a core set, and fine-tune low-bit networks on it.
 
     \b
-    facecore embed DATASET --model M           vectors of every face
+    facecore embed DATASET --model M           vectors of every face; import, where you have them
     facecore nms --keep 0.6                    the subset, and a reason for every face left out
+    facecore audit subset.parquet              whether all of that is true
     facecore quantize --manifest S --model M   an integer network, fine-tuned on the subset
     facecore verify --model M --pairs P        what it is worth
     """  # noqa: D301 (click wants the control character itself)

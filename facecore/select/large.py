@@ -1,6 +1,6 @@
 """The local step for an identity too large for a matrix of all its pairs: cosines in blocks, each used and forgotten.
 
-An identity of 100,000 faces has 5 billion pairs. Instead of sorting them by cosine, up to 255 levels are walked at once,
+An identity of 100,000 faces has 5 billion pairs. They are not sorted by cosine; up to 255 levels are walked at once,
 a bit each: every face has the set of levels at which it is kept, and takes from it as it is compared with the others.
 """
 
