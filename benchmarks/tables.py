@@ -168,6 +168,22 @@ SECTIONS = (
         scale,
     ),
     Section(
+        "webface42m",
+        "As many faces as WebFace42M, generated and run",
+        "The same as above on 42,474,557 generated faces, once each: more than the memory holds, so that both passes "
+        "read the disk.",
+        "select_speed.py --faces 42_474_557 --turns 1 --folder DIR --out benchmarks/results/webface42m.json",
+        select_speed,
+    ),
+    Section(
+        "webface42m_confusable",
+        "The same, with a search among two million centres",
+        "The same faces with `--rank confusable`, once.",
+        "select_speed.py --faces 42_474_557 --turns 1 --rank confusable --folder DIR "
+        "--out benchmarks/results/webface42m_confusable.json",
+        select_speed,
+    ),
+    Section(
         "scale_confusable",
         "Growing to WebFace42M, with a search among the centres",
         "The same with `--rank confusable`, which searches the nearest centres of every identity.",
