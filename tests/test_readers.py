@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import pickle
 
 import pyarrow as pa
 import pytest
@@ -42,7 +43,14 @@ def as_recordio(root):
     return write_records(root, insightface([[b"image"] * 2] * 3))
 
 
-MADE = {"folder": as_folder, "recordio": as_recordio}
+def as_bin(root):
+    path = root.with_suffix(".bin")
+    path.write_bytes(pickle.dumps(([b"0", b"1", b"0", b"3", b"1", b"5", b"6", b"7"], [True] * 4)))
+    return path
+
+
+MADE = {"folder": as_folder, "recordio": as_recordio, "bin": as_bin}
+WHOSE = {"bin": ["0", "1", "3", "5", "6", "7"]}  # each its own; the others have three identities of two faces
 
 
 def test_every_format_has_a_data_set_here():
@@ -57,7 +65,7 @@ def test_a_reader_lists_what_it_reads(tmp_path, name):
     assert (data.root, data.format, len(data)) == (root, name, 6)
     assert data.faces.schema == pa.schema([(column, pa.string()) for column in ("face_id", "identity", "source")])
     assert data.faces.equals(sort_faces(data.faces))
-    assert data.faces["identity"].to_pylist() == ["0", "0", "1", "1", "2", "2"]
+    assert data.faces["identity"].to_pylist() == WHOSE.get(name, ["0", "0", "1", "1", "2", "2"])
     reader = READERS[name](root)
     for source in data.faces["source"].to_pylist():
         assert data.read(source)
@@ -83,15 +91,15 @@ def test_a_manifest_of_every_format(tmp_path, name):
 @pytest.mark.parametrize("name", READERS)
 def test_a_missing_root(tmp_path, name):
     gone = tmp_path / "gone"
-    assert refusal(READERS[name], gone).startswith(f"no data set at {gone}; give a folder that holds ")
-    line = f"no data set at {gone}; give a folder of images, a RecordIO folder or a manifest (.parquet)"
+    assert refusal(READERS[name], gone).startswith(f"no data set at {gone}; give a ")
+    line = f"no data set at {gone}; give a folder of images, a RecordIO folder, a .bin or a manifest (.parquet)"
     assert refusal(open_dataset, gone, format=name) == line
     assert refusal(open_dataset, gone) == line
 
 
 def test_an_unknown_format(tmp_path):
     assert refusal(open_dataset, tmp_path, format="lmdb") == (
-        "no format lmdb; there are auto, manifest, folder, recordio"
+        "no format lmdb; there are auto, manifest, folder, recordio, bin"
     )
 
 
@@ -99,6 +107,18 @@ def test_images_without_a_manifest(images):
     assert refusal(open_dataset, images, images=images) == (
         f"images is the root of a manifest's images, but {images} is not a manifest; leave it out"
     )
+
+
+# InsightFace's .bin; that it is read safely is in test_verify_insightface.py
+
+
+def test_a_bin_lists_an_image_once(tmp_path):
+    root = as_bin(tmp_path / "set")
+    data = open_dataset(root)
+    assert [data.read(place) for place in ("0", "1", "3")] == [b"0", b"1", b"3"]
+    assert refusal(data.read, "2") == f"no image 2 in {root}"
+    root.write_bytes(pickle.dumps(([], [])))
+    assert refusal(open_dataset, root) == f"no images in {root}; check that it is the whole file"
 
 
 # folders

@@ -2,7 +2,7 @@
 
 import os
 
-from facecore.cli import networks, stores, subsets  # noqa: F401 (each registers its commands)
+from facecore.cli import networks, reviews, stores, subsets  # noqa: F401 (each registers its commands)
 from facecore.cli.group import main
 
 __all__ = ["main", "run"]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes
 @click.argument("dataset", type=FILE)
 @model
 @click.option("--out", type=FILE, default="embeddings", show_default=True, help="Store to write.")
-@click.option("--format", default="auto", show_default=True, help="auto, folder, recordio or manifest.")
+@click.option("--format", default="auto", show_default=True, help="auto, folder, recordio, bin or manifest.")
 @images
 @arch
 @overwrite
@@ -31,7 +31,7 @@ def embed_command(
     overwrite: bool,
     options: "EmbedOptions",
 ) -> None:
-    """Embed every face of DATASET: a folder, a RecordIO folder or a manifest. Goes on where it was stopped."""
+    """Embed every face of DATASET: a folder, a RecordIO folder, a .bin or a manifest. Goes on where it was stopped."""
     from facecore.embed import embed
     from facecore.readers import open_dataset
 

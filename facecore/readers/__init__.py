@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from facecore.errors import DataError, OptionError
+from facecore.readers.bin import Bin
 from facecore.readers.dataset import Dataset, Reader
 from facecore.readers.folder import Folder
 from facecore.readers.manifest import check_sources, listed_faces
@@ -14,6 +15,7 @@ __all__ = ["FORMATS", "READERS", "Dataset", "Reader", "open_dataset"]
 READERS: dict[str, Callable[[Path], Reader]] = {
     "folder": Folder,
     "recordio": RecordIO,
+    "bin": Bin,
 }
 FORMATS = ("auto", "manifest", *READERS)
 
@@ -21,7 +23,8 @@ FORMATS = ("auto", "manifest", *READERS)
 def open_dataset(path: Path, *, format: str = "auto", images: Path | None = None) -> Dataset:
     """Open a data set, or a manifest together with the images it lists.
 
-    `auto` takes what ends in .parquet for a manifest, a folder with .rec files for RecordIO, else a folder of images.
+    `auto` takes what ends in .parquet for a manifest, in .bin for InsightFace's, a folder with .rec files for RecordIO,
+    else a folder of images.
     `images` is the root that a manifest's sources are relative to; without it, the one its maker recorded.
     Raises OptionError for an unknown format, DataError if there is no such data set there.
     """
@@ -32,7 +35,9 @@ def open_dataset(path: Path, *, format: str = "auto", images: Path | None = None
     if images is not None:
         raise OptionError(f"images is the root of a manifest's images, but {path} is not a manifest; leave it out")
     if not path.exists():
-        raise DataError(f"no data set at {path}; give a folder of images, a RecordIO folder or a manifest (.parquet)")
+        raise DataError(
+            f"no data set at {path}; give a folder of images, a RecordIO folder, a .bin or a manifest (.parquet)"
+        )
     format = _format_of(path) if format == "auto" else format
     reader = READERS[format](path)
     return Dataset(path, format, reader.faces(), reader.read)
@@ -52,4 +57,5 @@ def _open_manifest(path: Path, images: Path | None) -> Dataset:
 
 
 def _format_of(root: Path) -> str:
-    return "recordio" if root.suffix == ".rec" or any(root.glob("*.rec")) else "folder"
+    by_suffix = {".rec": "recordio", ".bin": "bin"}.get(root.suffix.lower())
+    return by_suffix or ("recordio" if any(root.glob("*.rec")) else "folder")

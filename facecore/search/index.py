@@ -19,8 +19,16 @@ from facecore.search.shortlist import Shortlist, allows_shortlist
 log = logging.getLogger(__name__)
 
 HOW = ("auto", "exact", "shortlist", "torch")
-EXACT_POINTS = 50_000  # to here every point's nearest take half a minute of one core in all
+EXACT_POINTS = 50_000  # to here the nearest of all points take less than a minute of one core
 JUDGED, OF_NEAREST = 256, 10  # points whose nearest tell how many a shortlist finds
+
+
+def check_search(how: str, seed: int) -> None:
+    """Raise OptionError unless `how` is one of HOW and `seed` is one: to know it before any work."""
+    if how not in HOW:
+        raise OptionError(f"search must be one of {', '.join(HOW)}; got {how}")
+    if seed < 0:
+        raise OptionError(f"seed must be 0 or more, got {seed}")
 
 
 class Index:
@@ -39,11 +47,10 @@ class Index:
         """Index points (n, d), unit rows: float16 is used where it lies, float32 is rounded to it, as a store does.
 
         `auto` is exact up to 50,000 points and a shortlist beyond; where the dimension or the number of points allows
-        no shortlist, it is exact, too. A row of zeros has the cosine 0 to all. Raises OptionError if `how` is none of
-        HOW, or if torch is asked for and not there.
+        no shortlist, it is exact, too. A row of zeros has the cosine 0 to all. Raises OptionError as `check_search`
+        does, or if torch is asked for and not there.
         """
-        if how not in HOW:
-            raise OptionError(f"how to search is one of {', '.join(HOW)}; got {how}")
+        check_search(how, seed)
         halves: Halves = np.ascontiguousarray(points, np.float16)
         if how == "torch":
             return cls("torch", len(halves), OnTorch(halves), 1.0)

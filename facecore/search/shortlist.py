@@ -53,7 +53,7 @@ class Shortlist:
         self._quantizer.add(centres.astype(np.float32))
         self._codes = self._coded(next(blocks(sample))[1])
         self._codes.nprobe = self._probed = min(PROBED, cells)
-        self._codes.implem = 13  # left alone, FAISS chooses by the number of queries, and its ways treat ties each so
+        self._codes.implem = 13  # left alone, FAISS chooses by the number of queries; this is the way for many
 
     def _coded(self, sample: Floats) -> Any:
         """The codes of all points, learnt from a sample, in the form that is read fast."""

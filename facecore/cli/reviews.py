@@ -1,0 +1,66 @@
+"""Commands that look a data set over before it is used."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from facecore.cli.group import FILE, arch, images, overwrite, stage, threads
+
+if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes seconds
+    from facecore.review import ConflictOptions, OverlapOptions
+
+embeddings = click.option(
+    "--embeddings", type=FILE, default="embeddings", show_default=True, help="Store to look over."
+)
+
+
+@stage("conflicts", "facecore.review:ConflictOptions")
+@embeddings
+@click.option("--out", type=FILE, default="conflicts.parquet", show_default=True, help="Evidence to write.")
+@threads
+@overwrite
+def conflicts_command(
+    embeddings: Path, out: Path, threads: int | None, overwrite: bool, options: "ConflictOptions"
+) -> None:
+    """List likely label errors, best first: one person under two names, and faces under somebody else's name."""
+    from facecore.review import conflicts
+
+    done = conflicts(embeddings, out, options, overwrite=overwrite, threads=threads)
+    click.echo(f"{out}: {done.one_person:,} pairs of identities may be one person each")
+    click.echo(f"{done.wrong_label:,} faces may be somebody else's")
+
+
+@stage("overlap", "facecore.review:OverlapOptions")
+@click.option("--against", type=FILE, required=True, help="Benchmark: its embedding store, or its images.")
+@embeddings
+@click.option("--model", type=FILE, help="The network that made the store, to embed images; not for a store.")
+@images
+@arch
+@click.option("--out", type=FILE, default="overlap.parquet", show_default=True, help="Evidence to write.")
+@click.option("--drop", type=FILE, help="Manifest to write: the faces of the store without those found.")
+@threads
+@overwrite
+def overlap_command(
+    against: Path,
+    embeddings: Path,
+    model: Path | None,
+    images: Path | None,
+    arch: str | None,
+    out: Path,
+    drop: Path | None,
+    threads: int | None,
+    overwrite: bool,
+    options: "OverlapOptions",
+) -> None:
+    """Guard a test: list the people and the images of a store that a benchmark has, too, the nearest first."""
+    from facecore.review import Against, overlap
+
+    benchmark = Against(against, model, arch, images)
+    done = overlap(embeddings, benchmark, out, options, drop=drop, overwrite=overwrite, threads=threads)
+    click.echo(
+        f"{out}: {done.overlapping_identities:,} of {done.identities:,} identities and {done.overlapping_images:,} of "
+        f"{done.faces:,} images are in {against}, too"
+    )
+    if drop:
+        click.echo(f"{drop}: {done.kept:,} faces without them")
