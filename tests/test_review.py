@@ -379,8 +379,8 @@ def real_store(path, images, people, model):
     return path
 
 
-def test_known_errors_of_lfw_and_a_president_in_both_sets(real_data, tmp_path):
-    """Two faces that LFW's list of errata names, and a photograph that is in CFP, too."""
+def test_wrong_labels_of_lfw_and_a_president_in_both_sets(real_data, tmp_path):
+    """Two faces under another man's name, by the look of them, and a photograph that is in CFP, too."""
     model = real_data.parent / "models" / "mobilefacenet.onnx"
     people = {"Michael_Schumacher", "Rubens_Barrichello", "Recep_Tayyip_Erdogan", "Abdullah_Gul"}
     lfw = real_store(tmp_path / "lfw", real_data / "lfw" / "images", people, model)

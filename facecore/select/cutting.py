@@ -45,6 +45,9 @@ class RankedCutter:
     rank: Callable[[Shard], Ranked]
     limits: Limits
     facts: Mapping[str, Any] = field(default_factory=dict)
+    _remembered: dict[tuple[int, int], tuple[Ranked, npt.NDArray[np.int32], Rows]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     @property
     def whole_rows(self) -> int:
@@ -53,8 +56,8 @@ class RankedCutter:
 
     def profile(self, shard: Shard, lowest: int = 0, highest: int = LEVELS - 1) -> Profile:
         """By how much the number of faces kept changes at every level, see `Cutter`."""
-        ranked, least, most = self.rank(shard), self.limits.min_per_identity, self._most(len(shard))
-        order, able = self._order(shard, ranked)
+        ranked, order, able = self._ranked(shard)
+        least, most = self.limits.min_per_identity, self._most(len(shard))
         change = np.zeros(LEVELS, np.int64)
         if self.rule == BY_VALUE:
             profile_values(ranked.values, shard.starts, order, able, least, most, change)
@@ -79,8 +82,7 @@ class RankedCutter:
 
     def cut(self, shard: Shard, level: int, trimmed: npt.NDArray[np.bool_] | None = None) -> Cut:
         """What becomes of every face at one level, see `Cutter`."""
-        ranked = self.rank(shard)
-        order, able = self._order(shard, ranked)
+        ranked, order, able = self._ranked(shard)
         cut = Cut.empty(len(shard))
         cut.fates.sparsity[:] = ranked.sparsity
         gone = np.zeros(len(shard), np.bool_) if trimmed is None else trimmed
@@ -116,6 +118,16 @@ class RankedCutter:
             rows, able, level, self.rule, trimmed, kept, over, winner, highest,
             fates.reason, fates.rival, fates.rival_level,
         )  # fmt: skip
+
+    def _ranked(self, shard: Shard) -> tuple[Ranked, Rows, Rows]:
+        """The faces ranked, `_order` of them, and how many may stay: the second pass remembers, 8 bytes a face."""
+        at = shard.first, len(shard)
+        if at not in self._remembered:
+            ranked = self.rank(shard)
+            order, able = self._order(shard, ranked)
+            self._remembered[at] = ranked, order.astype(np.int32), able
+        ranked, narrow, able = self._remembered[at]
+        return ranked, narrow.astype(np.int64), able
 
     def _order(self, shard: Shard, ranked: Ranked) -> tuple[Rows, Rows]:
         """The rows of each identity, best first, those far from its centre last; how many are not, (identities,)."""

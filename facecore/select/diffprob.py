@@ -48,7 +48,10 @@ class DiffProb(Rival):
 def _column(store: Embeddings, number: int, column: str) -> Floats:
     path = metadata_path(store.path, number)
     if column not in pq.read_schema(path).names:
-        raise DataError(f"{path} has no column {column}; name one that holds probabilities with --column")
+        raise DataError(
+            f"{path} has no column {column}; facecore embed --head writes the column probability, "
+            "or name another that holds probabilities with --column"
+        )
     try:
         values: Floats = store.faces(number, columns=[column])[column].cast(pa.float32()).to_numpy()
     except pa.ArrowException:

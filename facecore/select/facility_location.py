@@ -18,7 +18,7 @@ from facecore.select.cutting import Ranked, RankedCutter
 from facecore.select.gram import gram_levels
 from facecore.select.large import is_large
 from facecore.select.local import BY_VALUE, Rows
-from facecore.select.rivals import Rival, once
+from facecore.select.rivals import Rival
 from facecore.select.selector import Cutter
 
 # Faces of a large identity whose cosines to all others are held, and to how many of these they are computed at a time.
@@ -108,4 +108,4 @@ class FacilityLocation(Rival):
             gains = _gains_of_large(shard.vectors) if large else _gains(shard.vectors, shard.starts)
             return Ranked((gains / STEPS).astype(np.float32), _levels_of(gains))
 
-        return RankedCutter(BY_VALUE, once(rank), self)
+        return RankedCutter(BY_VALUE, rank, self)

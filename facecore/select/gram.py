@@ -11,6 +11,8 @@ from facecore.compiled import compiled, compiled_sums
 from facecore.embeddings import Vectors
 from facecore.grid import LEVELS, STEPS, Levels
 
+Rows = npt.NDArray[np.int64]
+
 _SCALE, _HALF_UP, _TOP = np.float32(STEPS), np.float32(STEPS + 0.5), np.int32(LEVELS - 1)
 
 
@@ -50,29 +52,70 @@ def _tile(
     tile[12], tile[13], tile[14], tile[15] = s30, s31, s32, s33
 
 
+@compiled_sums
+def _strip(
+    vectors: Vectors, a: int, b0: int, b1: int, b2: int, b3: int, tile: npt.NDArray[np.float32]
+) -> None:  # fmt: skip
+    """The 4 cosines of row a to four rows b."""
+    s0 = s1 = s2 = s3 = np.float32(0)
+    for k in range(vectors.shape[1]):
+        x = vectors[a, k]
+        s0 += x * vectors[b0, k]
+        s1 += x * vectors[b1, k]
+        s2 += x * vectors[b2, k]
+        s3 += x * vectors[b3, k]
+    tile[0], tile[1], tile[2], tile[3] = s0, s1, s2, s3
+
+
+@compiled_sums
+def _corner(vectors: Vectors, r0: int, r1: int, r2: int, r3: int, tile: npt.NDArray[np.float32]) -> None:
+    """The 6 cosines among four rows, each where the tile of the four to themselves has it."""
+    s10 = s20 = s21 = s30 = s31 = s32 = np.float32(0)
+    for k in range(vectors.shape[1]):
+        x0, x1, x2, x3 = vectors[r0, k], vectors[r1, k], vectors[r2, k], vectors[r3, k]
+        s10 += x1 * x0
+        s20 += x2 * x0
+        s21 += x2 * x1
+        s30 += x3 * x0
+        s31 += x3 * x1
+        s32 += x3 * x2
+    tile[4], tile[8], tile[9], tile[12], tile[13], tile[14] = s10, s20, s21, s30, s31, s32
+
+
 @compiled
-def gram_levels(
-    vectors: Vectors, rows: npt.NDArray[np.int64], cosines: npt.NDArray[np.float32], levels: Levels
-) -> None:
+def gram_levels(vectors: Vectors, rows: Rows, cosines: npt.NDArray[np.float32], levels: Levels) -> None:
     """Write the levels of all pairs of the given rows, in the order given; `cosines` is memory to work in."""
     n, last = len(rows), len(rows) - 1
+    whole = n - n % 4
     tile = np.empty(16, np.float32)
-    for j in range(0, n, 4):
-        j1, j2, j3 = rows[min(j + 1, last)], rows[min(j + 2, last)], rows[min(j + 3, last)]
-        for i in range(0, min(j + 4, n), 4):
-            i1, i2, i3 = rows[min(i + 1, last)], rows[min(i + 2, last)], rows[min(i + 3, last)]
-            _tile(vectors, rows[j], j1, j2, j3, rows[i], i1, i2, i3, tile)
-            for y in range(min(4, n - j)):
+    for j in range(0, whole, 4):
+        for i in range(0, j + 4, 4):
+            if i < j:
+                _tile(
+                    vectors, rows[j], rows[j + 1], rows[j + 2], rows[j + 3],
+                    rows[i], rows[i + 1], rows[i + 2], rows[i + 3], tile,
+                )  # fmt: skip
+            else:
+                _corner(vectors, rows[j], rows[j + 1], rows[j + 2], rows[j + 3], tile)
+            for y in range(4):
                 at = (j + y) * (j + y - 1) // 2 + i
                 for x in range(min(4, j + y - i)):
                     cosines[at + x] = tile[4 * y + x]
+    for j in range(whole, n):
+        at = j * (j - 1) // 2
+        for i in range(0, j, 4):
+            _strip(
+                vectors, rows[j], rows[i], rows[min(i + 1, last)], rows[min(i + 2, last)], rows[min(i + 3, last)], tile
+            )
+            for x in range(min(4, j - i)):
+                cosines[at + i + x] = tile[x]
     for pair in range(n * (n - 1) // 2):  # as grid.to_levels does
         level = np.int32(cosines[pair] * _SCALE + _HALF_UP)
         levels[pair] = np.uint16(min(max(level, np.int32(0)), _TOP))
 
 
 @compiled
-def nearest_levels(vectors: Vectors, starts: npt.NDArray[np.int64]) -> Levels:
+def nearest_levels(vectors: Vectors, starts: Rows) -> Levels:
     """Each face's highest level to another face of its identity, (n,); 0 for a face alone."""
     nearest = np.zeros(len(vectors), np.uint16)
     for run in range(len(starts) - 1):

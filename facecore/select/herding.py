@@ -11,7 +11,7 @@ from facecore.grid import STEPS, Levels, to_levels
 from facecore.select.cutting import Ranked, RankedCutter
 from facecore.select.local import BY_VALUE, Rows
 from facecore.select.ranks import central_cosines
-from facecore.select.rivals import Rival, level_of, once, places, share_levels
+from facecore.select.rivals import Rival, level_of, places, share_levels
 from facecore.select.selector import Cutter
 
 
@@ -58,4 +58,4 @@ class Herding(Rival):
             shares = places(shard.starts, order)
             return Ranked((1 - shares).astype(np.float32), share_levels(shares))
 
-        return RankedCutter(BY_VALUE, once(rank), self)
+        return RankedCutter(BY_VALUE, rank, self)

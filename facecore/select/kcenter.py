@@ -11,7 +11,7 @@ from facecore.grid import Levels, to_cosines, to_levels
 from facecore.select.cutting import Ranked, RankedCutter
 from facecore.select.local import BY_VALUE, Rows
 from facecore.select.ranks import central_cosines
-from facecore.select.rivals import Rival, level_of, once
+from facecore.select.rivals import Rival, level_of
 from facecore.select.selector import Cutter
 
 
@@ -56,4 +56,4 @@ class KCenter(Rival):
             levels = _farthest_first(shard.vectors, shard.starts, to_levels(central_cosines(shard)))
             return Ranked(1 - to_cosines(levels), levels)
 
-        return RankedCutter(BY_VALUE, once(rank), self)
+        return RankedCutter(BY_VALUE, rank, self)

@@ -5,8 +5,9 @@ from typing import ClassVar
 
 from facecore.embeddings import Embeddings, Shard
 from facecore.errors import OptionError
+from facecore.search import check_search
 from facecore.select.cutting import Ranked, RankedCutter
-from facecore.select.local import GREEDY, NESTED, Floats
+from facecore.select.local import GREEDY, NESTED
 from facecore.select.ranks import RANKS, RankOptions
 from facecore.select.selector import Cutter, Limits
 
@@ -34,8 +35,7 @@ class Nms(Limits):
             raise OptionError(f"rank is one of {', '.join(RANKS)}; got {self.rank}")
         if self.neighbours < 1:
             raise OptionError(f"neighbours must be 1 or more, got {self.neighbours}")
-        if self.seed < 0:
-            raise OptionError(f"seed must be 0 or more, got {self.seed}")
+        check_search(self.search, self.seed)
 
     @property
     def limits(self) -> Limits:
@@ -46,12 +46,7 @@ class Nms(Limits):
         """Find what the rank needs to know of the whole store."""
         rank = RANKS[self.rank](store, RankOptions(self.neighbours, self.search, self.seed, threads))
 
-        remembered: dict[tuple[int, int], Floats] = {}  # the second pass sees the same pieces: 4 bytes a face
-
         def ranked(shard: Shard) -> Ranked:
-            at = shard.first, len(shard)
-            if at not in remembered:
-                remembered[at] = rank.sparsity(shard)
-            return Ranked(remembered[at])
+            return Ranked(rank.sparsity(shard))
 
         return RankedCutter(NESTED if self.nested else GREEDY, ranked, self, rank.facts)

@@ -1,6 +1,5 @@
 """What the rivals of Face-NMS share: most are an order of the faces, cut by one threshold."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,10 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from facecore.compiled import compiled, compiled_sums
-from facecore.embeddings import Shard, Vectors
+from facecore.embeddings import Vectors
 from facecore.errors import OptionError
 from facecore.grid import LEVELS, STEPS, Levels
-from facecore.select.cutting import Ranked
 from facecore.select.local import Rows
 from facecore.select.selector import Limits
 
@@ -38,19 +36,6 @@ class Seeded(Rival):
         super().__post_init__()
         if self.seed < 0:
             raise OptionError(f"seed must be 0 or more, got {self.seed}")
-
-
-def once(rank: Callable[[Shard], Ranked]) -> Callable[[Shard], Ranked]:
-    """Remember what a rank says of a shard, 6 bytes a face: the second pass sees the same ones."""
-    remembered: dict[tuple[int, int], Ranked] = {}
-
-    def ranked(shard: Shard) -> Ranked:
-        at = shard.first, len(shard)
-        if at not in remembered:
-            remembered[at] = rank(shard)
-        return remembered[at]
-
-    return ranked
 
 
 def share_levels(shares: Shares) -> Levels:
