@@ -81,6 +81,20 @@ def test_embed_nms_quantize_verify(here):
         assert 0 <= found["accuracy"] <= 1
 
 
+def test_audit_holds_and_says_so_when_it_does_not(here):
+    embedded()
+    assert facecore("nms", "--keep", "0.6")[0] == 0
+    code, output = facecore("audit", "subset.parquet")
+    assert (code, output.splitlines()[-1]) == (0, "subset.parquet: all 14 claims checked hold")
+    table = pq.read_table("subset.parquet")
+    pq.write_table(table.slice(1), "subset.parquet")
+    code, output = facecore("audit", "subset.parquet", "--no-hash")
+    assert (code, output.splitlines()[-1]) == (
+        1,
+        "Error: subset.parquet: 3 of 14 claims do not hold: faces, facts, count; do not use it, select again",
+    )
+
+
 def test_verify_in_words(here):
     code, output = facecore("verify", "--model", "net.onnx", "--pairs", "pairs.csv", "--images", "faces")
     found = json.loads(
@@ -167,7 +181,10 @@ MISTAKES = {
     "keep 0": ("nms --keep 0", "keep is the fraction of faces to keep, in (0, 1]; got 0"),
     "keep 1.4": ("nms --keep 1.4", "keep is the fraction of faces to keep, in (0, 1]; got 1.4"),
     "keep nan": ("nms --keep nan", "keep is the fraction of faces to keep, in (0, 1]; got nan"),
-    "an unknown rank": ("nms --keep 0.6 --rank best", "rank is one of identity, dataset, confusable, central, twin, random; got best"),
+    "an unknown rank": (
+        "nms --keep 0.6 --rank best",
+        "rank is one of identity, dataset, confusable, central, twin, random; got best",
+    ),
     "neither a fraction nor a cosine": (
         "nms",
         "give --keep, the fraction of faces to keep, or --max-cosine, and not both",

@@ -1,5 +1,6 @@
 """Commands that choose faces."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,7 +8,7 @@ import click
 
 from facecore.cli.group import FILE, embeddings, main, overwrite, stage, threads
 from facecore.commands import StageCommand, verbose
-from facecore.errors import OptionError
+from facecore.errors import DataError, OptionError
 
 if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes seconds
     from facecore.select import Nms, Selection, Selector
@@ -80,6 +81,25 @@ def _method(selector: type["Selector"]) -> click.Command:
 
     command.options = f"{selector.__module__}:{selector.__qualname__}"
     return command
+
+
+@main.command("audit")
+@click.argument("subset", type=FILE)
+@embeddings
+@click.option("--no-hash", is_flag=True, help="Do not read the store's files once more for their sha256.")
+@threads
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@verbose
+def audit_command(subset: Path, embeddings: Path, no_hash: bool, threads: int | None, as_json: bool) -> None:
+    """Check every claim of SUBSET and its dropped faces against the embeddings, independently of the selection."""
+    from facecore.select.audit import audit
+
+    done = audit(subset, embeddings, hashes=not no_hash, threads=threads)
+    click.echo(json.dumps(done.to_json()) if as_json else done.to_text())
+    if not done.ok:
+        raise DataError(done.verdict)
+    if not as_json:
+        click.echo(done.verdict)
 
 
 def _say_selection(done: "Selection", out: Path) -> None:

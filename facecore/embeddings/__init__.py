@@ -8,7 +8,7 @@
 clip-retrieval, autofaiss and embedding-reader read this layout as `parquet_npy`.
 """
 
-from facecore.embeddings.files import metadata_path, shard_starts, vectors_path, write_meta, write_shard
+from facecore.embeddings.files import content_sha256, metadata_path, shard_starts, vectors_path, write_meta, write_shard
 from facecore.embeddings.store import Buffers, Embeddings, Piece, Shard, Vectors, identity_starts
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Piece",
     "Shard",
     "Vectors",
+    "content_sha256",
     "identity_starts",
     "metadata_path",
     "shard_starts",

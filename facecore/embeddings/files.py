@@ -59,7 +59,7 @@ def write_meta(store: Path, facts: Mapping[str, Any], *, dimension: int, shards:
     """Write meta.json, which completes the store: the facts given, and the counts and hashes of its shards."""
     table = [_shard_entry(store, number) for number in range(shards)]
     counts = {
-        "content": _content(store, shards),
+        "content": content_sha256(store, shards),
         "dimension": dimension,
         "rows": sum(entry["rows"] for entry in table),
         "identities": sum(entry["identities"] for entry in table),
@@ -79,7 +79,7 @@ def _shard_entry(store: Path, number: int) -> dict[str, Any]:
     }
 
 
-def _content(store: Path, shards: int) -> str:
+def content_sha256(store: Path, shards: int) -> str:
     """The sha256 of all vectors, face_ids and identities in order: the same however the faces were cut into shards."""
     columns = ("face_id", "identity")
     vectors, names = hashlib.sha256(), {name: (hashlib.sha256(), hashlib.sha256()) for name in columns}
