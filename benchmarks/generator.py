@@ -31,6 +31,7 @@ import pyarrow.compute as pc
 from facecore.embeddings import Embeddings, metadata_path, write_meta, write_shard
 from facecore.manifest import provenance_of
 from facecore.parallel import cores, in_order
+from facecore.errors import DataError
 from facecore.provenance import Provenance
 
 Floats = npt.NDArray[np.float32]
@@ -122,17 +123,29 @@ def write_store(
     Goes on where it was stopped, and a larger number of faces goes on from a smaller one: shards there are left alone.
     """
     counts = _shard_rows(seed, faces, identities)
+    new = not _is_whole(path, shards=len(counts) + len(large), rows=faces + sum(large))
     for number, rows in enumerate(counts):
         made = _made(seed=seed, number=number, identities=identities, dimension=dimension, rows=rows)
         if not _is_there(path, number, made):
             vectors, table = generate(seed, number, identities=identities, dimension=dimension, rows=rows)
             write_shard(path, number, vectors, table, made)
+            new = True
     for number, size in enumerate(large, len(counts)):
         made = _made(seed=seed, number=number, large=size, dimension=dimension)
         if not _is_there(path, number, made):
             write_shard(path, number, *_large_identity(seed, number, size, dimension), made)
-    write_meta(path, {"root": "", "format": "generated"}, dimension=dimension, shards=len(counts) + len(large))
+            new = True
+    if new:  # it hashes everything
+        write_meta(path, {"root": "", "format": "generated"}, dimension=dimension, shards=len(counts) + len(large))
     return Embeddings.open(path)
+
+
+def _is_whole(path: Path, *, shards: int, rows: int) -> bool:
+    try:
+        there = Embeddings.open(path)
+    except DataError:
+        return False
+    return len(there) == shards and there.rows == rows
 
 
 def _large_identity(seed: int, number: int, size: int, dimension: int) -> tuple[npt.NDArray[np.float16], pa.Table]:

@@ -1,6 +1,6 @@
 """How fast the whole nms command selects from a store on disk, against merely reading the same bytes twice.
 
-python benchmarks/select_speed.py [--faces 4_000_000] [--rank identity] [--folder DIR]
+python benchmarks/select_speed.py [--faces 4_000_000] [--rank identity] [--caches cold warm] [--folder DIR]
 
 Both are processes of their own and run in turns, each once from a cold page cache and once from a warm one. Reading
 is `readinto` of the vector files into one buffer, the fastest way there is. `start` is the whole command on 100 faces.
@@ -83,6 +83,7 @@ def main() -> None:
     parser = arguments(__doc__, "select_speed", turns=4)
     parser.add_argument("--faces", type=int, default=4_000_000)
     parser.add_argument("--rank", default="identity")
+    parser.add_argument("--caches", nargs="+", choices=("cold", "warm"), default=["cold", "warm"])
     given = parser.parse_args()
     turns = 1 if given.smoke else given.turns
     with folder_for(given.folder) as folder:
@@ -92,8 +93,9 @@ def main() -> None:
             "identities": store.identities,
             "rank": given.rank,
             "turns": turns,
-            "cold": measure(store, turns=turns, rank=given.rank, cold=True),
-            "warm": measure(store, turns=turns, rank=given.rank, cold=False),
+            "caches": {
+                cache: measure(store, turns=turns, rank=given.rank, cold=cache == "cold") for cache in given.caches
+            },
             "start_seconds": start_seconds(folder, turns),
         }
     write_result(given.out, result)

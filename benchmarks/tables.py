@@ -29,17 +29,16 @@ The faces are made by `generator.py`: a pure function of seed, shard and block, 
 def select_speed(result: Result) -> list[str]:
     """Whole commands against reading."""
     rows = []
-    for state in ("cold", "warm"):
-        one = result[state]
+    for state, one in result["caches"].items():
         for name, title in (("nms", f"facecore nms, {state}"), ("reading_twice", f"reading twice, {state}")):
             rows.append([title, *_taken(one[name]), f"{one['wall_over_reading_twice']:.2f}" if name == "nms" else ""])
-    exact = all(result[state]["exact"] for state in ("cold", "warm"))
+    exact = all(one["exact"] for one in result["caches"].values())
     return [
         *_table(["", "wall, s", "cpu, s", "peak, GB", "wall over reading twice"], rows),
         "",
         f"{result['faces']:,} faces of {result['identities']:,} identities, rank {result['rank']}; "
-        f"{result['warm']['kept']:,} kept, {'exactly' if exact else 'NOT exactly'} what was asked for; "
-        f"{result['warm']['thousand_faces_per_cpu_second']:,.0f} thousand faces per cpu-second, all in all. "
+        f"{one['kept']:,} kept, {'exactly' if exact else 'NOT exactly'} what was asked for; "
+        f"{one['thousand_faces_per_cpu_second']:,.0f} thousand faces per cpu-second, all in all. "
         f"The same command on 100 faces, start and all, takes {result['start_seconds']:.2f} s.",
     ]
 
@@ -172,14 +171,14 @@ SECTIONS = (
         "As many faces as WebFace42M, generated and run",
         "The same as above on 42,474,557 generated faces, once each: more than the memory holds, so that both passes "
         "read the disk.",
-        "select_speed.py --faces 42_474_557 --turns 1 --folder DIR --out benchmarks/results/webface42m.json",
+        "select_speed.py --faces 42_474_557 --turns 1 --caches cold --folder DIR --out benchmarks/results/webface42m.json",
         select_speed,
     ),
     Section(
         "webface42m_confusable",
         "The same, with a search among two million centres",
         "The same faces with `--rank confusable`, once.",
-        "select_speed.py --faces 42_474_557 --turns 1 --rank confusable --folder DIR "
+        "select_speed.py --faces 42_474_557 --turns 1 --caches cold --rank confusable --folder DIR "
         "--out benchmarks/results/webface42m_confusable.json",
         select_speed,
     ),
