@@ -29,9 +29,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from facecore.embeddings import Embeddings, metadata_path, write_meta, write_shard
+from facecore.errors import DataError
 from facecore.manifest import provenance_of
 from facecore.parallel import cores, in_order
-from facecore.errors import DataError
 from facecore.provenance import Provenance
 
 Floats = npt.NDArray[np.float32]

@@ -171,7 +171,8 @@ SECTIONS = (
         "As many faces as WebFace42M, generated and run",
         "The same as above on 42,474,557 generated faces, once each: more than the memory holds, so that both passes "
         "read the disk.",
-        "select_speed.py --faces 42_474_557 --turns 1 --caches cold --folder DIR --out benchmarks/results/webface42m.json",
+        "select_speed.py --faces 42_474_557 --turns 1 --caches cold --folder DIR "
+        "--out benchmarks/results/webface42m.json",
         select_speed,
     ),
     Section(

@@ -18,6 +18,7 @@ from test_models_onnx import small, written
 from test_quantize import network
 
 from facecore.cli import main
+from facecore.select import SELECTORS
 from facecore.manifest import read_manifest
 
 
@@ -306,12 +307,15 @@ def test_an_interrupt_is_130_and_the_run_goes_on_later(here):
     assert f", {done} of 120 shards were there already" in output
 
 
-@pytest.mark.parametrize("name", sorted(main.commands))
-def test_every_command_has_help(name):
-    code, output = facecore(name, "--help")
+COMMANDS = [[name] for name in sorted(main.commands) if name != "select"] + [["select", name] for name in SELECTORS]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_has_help(words):
+    code, output = facecore(*words, "--help")
     assert code == 0
-    assert output.splitlines()[0].startswith(f"Usage: facecore {name} ")
-    assert main.commands[name].help.rstrip().endswith(".")
+    assert output.splitlines()[0].startswith(f"Usage: facecore {' '.join(words)} ")
+    assert output.split("Options:")[0].rstrip().endswith(".")
     options = [line for line in output.splitlines() if line.lstrip().startswith("-")]
     assert len(options) > 3
 
