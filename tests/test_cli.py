@@ -18,8 +18,8 @@ from test_models_onnx import small, written
 from test_quantize import network
 
 from facecore.cli import main
-from facecore.select import SELECTORS
 from facecore.manifest import read_manifest
+from facecore.select import SELECTORS
 
 
 def facecore(*words):
