@@ -338,7 +338,10 @@ def test_a_store_without_probabilities(name, tmp_path):
     with pytest.raises(DataError) as error:
         kept_rows(store, DiffProb(column=name, min_per_identity=1), 0.5)
     path = store.path / "metadata" / "metadata_00000.parquet"
-    assert str(error.value) == f"{path} has no column {name}; name one that holds probabilities with --column"
+    assert str(error.value) == (
+        f"{path} has no column {name}; facecore embed --head writes the column probability, "
+        "or name another that holds probabilities with --column"
+    )
 
 
 @pytest.mark.parametrize(

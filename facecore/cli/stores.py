@@ -41,6 +41,8 @@ def embed_command(
     click.echo(f"{out}: {done.faces:,} faces of {done.identities:,} identities in {done.seconds:.1f} s{resumed}")
     if done.rejected:
         click.echo(f"{done.rejected:,} faces rejected, see {out / 'rejected.parquet'}")
+    if done.probability is not None:
+        click.echo(f"mean probability {done.probability:.4f}; near 0, the classes of the head are in another order")
 
 
 @stage("import", "facecore.importing:ImportOptions")

@@ -1,8 +1,10 @@
 """The plan of an embedding: which faces go into which shard, and how they become vectors."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from tqdm import tqdm
 
+from facecore.embed.head import Head
 from facecore.embeddings import shard_starts
 from facecore.errors import OptionError
 from facecore.images import Floats, Preprocess, load_batches
@@ -30,6 +33,14 @@ class EmbedOptions:
     shard_rows: int = field(default=65536, metadata={"help": "Faces a shard; an identity never spans two shards."})
     workers: int = field(default=2, metadata={"help": "Threads that read and decode images."})
     max_rejected: float = field(default=0.01, metadata={"help": "Stop when more than this fraction is rejected."})
+    head: Path | None = field(
+        default=None,
+        metadata={"help": "Classifier's weights, for a column probability: .npy, .npz, .safetensors, .pt or .pth."},
+    )
+    head_scale: float = field(default=64.0, metadata={"help": "Multiplies the cosines to the classes of --head."})
+    head_margin: float = field(
+        default=0.5, metadata={"help": "Radians added to the angle to a face's own class, as ArcFace does in training."}
+    )
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "shard_rows", "workers"):
@@ -39,6 +50,10 @@ class EmbedOptions:
             raise OptionError(
                 f"max_rejected is the fraction of the faces that may be rejected, in [0, 1]; got {self.max_rejected}"
             )
+        if not (math.isfinite(self.head_scale) and self.head_scale > 0):
+            raise OptionError(f"head_scale multiplies cosines and must be above 0; got {self.head_scale}")
+        if not 0 <= self.head_margin <= math.pi:
+            raise OptionError(f"head_margin is an angle in radians, from 0 to 3.14; got {self.head_margin}")
 
 
 class Job:
@@ -47,6 +62,15 @@ class Job:
     def __init__(self, dataset: Dataset, backbone: Backbone, options: EmbedOptions) -> None:
         self.dataset, self.backbone, self.options = dataset, backbone, options
         self.preprocess = options.preprocess or backbone.preprocess or Preprocess()
+        self.head: Head | None = None
+        if options.head is not None:
+            self.head = Head(
+                options.head,
+                dataset.faces["identity"],
+                backbone.dimension,
+                scale=options.head_scale,
+                margin=options.head_margin,
+            )
         self._starts = shard_starts(dataset.faces["identity"], options.shard_rows)
 
     def __len__(self) -> int:
@@ -54,14 +78,20 @@ class Job:
 
     @property
     def recipe(self) -> Mapping[str, Any]:
-        """What an embedding depends on besides its face."""
-        return {"preprocess": dataclasses.asdict(self.preprocess), "flip": self.options.flip}
+        """What an embedding, and what is measured of it, depends on besides its face."""
+        recipe = {"preprocess": dataclasses.asdict(self.preprocess), "flip": self.options.flip}
+        return {**recipe, "head": self.head.recipe} if self.head else recipe
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The columns that embedding adds."""
+        return ("norm", "probability") if self.head else ("norm",)
 
     def faces(self, number: int) -> pa.Table:
-        """The faces of a shard, without a norm that rode along from another store."""
+        """The faces of a shard, without columns that rode along from another store and will be measured."""
         start, end = self._starts[number : number + 2].tolist()
         faces = self.dataset.faces.slice(start, end - start)
-        return faces.drop_columns(["norm"]) if "norm" in faces.column_names else faces
+        return faces.drop_columns([name for name in self.measured if name in faces.column_names])
 
     def fingerprint(self, number: int) -> str:
         """Changes with anything that the files of a shard depend on."""
@@ -71,15 +101,21 @@ class Job:
         others = [
             [field.name, str(field.type), repr(rode_along[field.name].to_pylist())] for field in rode_along.schema
         ]
-        return sha256_of(canonical_json([self.backbone.sha256, self.recipe, sha256_of_faces(faces), others]))
+        # an identity's class depends on all the others, too
+        classes = [self.head.classes(faces["identity"]).tolist()] if self.head else []
+        return sha256_of(canonical_json([self.backbone.sha256, self.recipe, sha256_of_faces(faces), others, *classes]))
 
     def embed(
         self, faces: pa.Table, bar: "tqdm[None]"
-    ) -> tuple[npt.NDArray[np.float16], Floats, list[tuple[int, str]]]:
-        """Unit rows (n, d), their lengths before (n,), and the positions of the rejected, whose rows mean nothing."""
+    ) -> tuple[npt.NDArray[np.float16], dict[str, Floats], list[tuple[int, str]]]:
+        """Unit rows (n, d), what is measured (n,), and the positions of the rejected, whose rows mean nothing.
+
+        Measured are `norm`, the length before, and with a head `probability`.
+        """
         options, size = self.options, self.backbone.size
         units = np.zeros((len(faces), self.backbone.dimension), np.float16)
-        norms = np.zeros(len(faces), np.float32)
+        measured = {name: np.zeros(len(faces), np.float32) for name in self.measured}
+        classes = self.head.classes(faces["identity"]) if self.head else None
         rejected: list[tuple[int, str]] = []
         sources = faces["source"].to_pylist()
         read, n, workers = self.dataset.read, options.batch_size, options.workers
@@ -89,11 +125,13 @@ class Job:
             if len(batch.rows):
                 raw = embed_pixels(self.backbone, batch.pixels, self.preprocess, flip=options.flip)
                 units[batch.rows], length = unit_rows(raw)
-                norms[batch.rows] = length
+                measured["norm"][batch.rows] = length
+                if self.head and classes is not None:
+                    measured["probability"][batch.rows] = self.head.probabilities(raw, classes[batch.rows])
                 for i in np.flatnonzero(~np.isfinite(length) | (length == 0)):
                     reason = "the embedding is not finite" if length[i] else "the embedding has length zero"
                     rejected.append((int(batch.rows[i]), reason))
-        return units, norms, sorted(rejected)
+        return units, measured, sorted(rejected)
 
 
 def unit_rows(raw: Floats) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float64]]:

@@ -32,6 +32,7 @@ class Summary:
     shards: int
     resumed_shards: int  # those found finished
     seconds: float
+    probability: float | None = None  # with a head: the mean; near 0 if its classes are in another order
 
 
 def embed(
@@ -51,7 +52,8 @@ def embed_dataset(
     """Embed every face of a data set into the store `out`, shard by shard; goes on where an earlier run was stopped.
 
     Raises DataError if `out` holds anything but a store of the same faces and options, finished or not (`overwrite`
-    replaces a store, nothing else), or as soon as more than `max_rejected` of the faces could not be embedded.
+    replaces a store, nothing else), or as soon as more than `max_rejected` of the faces could not be embedded;
+    ModelError or DataError if there is a head that does not fit the network or the identities.
     """
     began = time.perf_counter()
     job = Job(dataset, backbone, options)
@@ -73,19 +75,27 @@ def embed_dataset(
     _complete(out, job, pa.concat_tables(rejected), model_name)
     store = Embeddings.open(out)
     seconds = time.perf_counter() - began
-    return Summary(store.rows, store.identities, sum(map(len, rejected)), len(job), len(finished), seconds)
+    counts = store.rows, store.identities, sum(map(len, rejected)), len(job), len(finished)
+    return Summary(*counts, seconds, _mean_probability(store) if job.head and store.rows else None)
+
+
+def _mean_probability(store: Embeddings) -> float:
+    """The mean over all faces, whether this run embedded them or an earlier one."""
+    columns = [store.faces(number, columns=["probability"])["probability"].to_numpy() for number in range(len(store))]
+    return float(np.concatenate(columns).mean(dtype=np.float64))
 
 
 def _embed_shard(out: Path, job: Job, number: int, bar: "tqdm[None]") -> list[tuple[int, str]]:
     """Embed a shard and write it; returns the positions of the rejected faces, and why."""
     faces = job.faces(number)
-    units, norms, rejected = job.embed(faces, bar)
+    units, measured, rejected = job.embed(faces, bar)
     kept = np.ones(len(faces), bool)
     kept[[row for row, _ in rejected]] = False
     facts = {"fingerprint": job.fingerprint(number), "rejected": rejected}
     made = Provenance("embed", job.recipe, {"model": job.backbone.sha256}, facts)
-    described = faces.append_column("norm", pa.array(norms)).filter(pa.array(kept)).combine_chunks()
-    write_shard(out, number, units[kept], described, made)
+    for name, values in measured.items():
+        faces = faces.append_column(name, pa.array(values))
+    write_shard(out, number, units[kept], faces.filter(pa.array(kept)).combine_chunks(), made)
     return rejected
 
 

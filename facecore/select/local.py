@@ -151,15 +151,16 @@ def give_reasons(
 
 @compiled
 def _nearest_kept(levels: Levels, kept: Flags, winner: Rows, highest: Levels) -> None:
+    """For each dropped face the position of the nearest kept one, -1 if there is none, and the level."""
+    winner[:], highest[:] = -1, 0
+    at = 0
     for j in range(len(kept)):
-        winner[j], highest[j] = -1, 0
-        if kept[j]:
-            continue
-        for i in range(len(kept)):
-            if kept[i]:
-                level = levels[j * (j - 1) // 2 + i] if i < j else levels[i * (i - 1) // 2 + j]
-                if winner[j] < 0 or level > highest[j]:  # a tie goes to the better rank
-                    winner[j], highest[j] = i, level
+        for i in range(j):
+            if kept[i] != kept[j]:
+                gone, stays = (j, i) if kept[i] else (i, j)
+                if winner[gone] < 0 or levels[at] > highest[gone]:  # a tie goes to the better rank, which comes first
+                    winner[gone], highest[gone] = stays, levels[at]
+            at += 1
 
 
 @compiled
@@ -188,5 +189,5 @@ def cut_piece(
             elif at >= 0:
                 stays[:m] = value[:m] <= at
         admit(rows, m, min(min_kept, m), min(max_kept, m), trimmed, kept, before, over, admitted, spare)
-        _nearest_kept(levels, kept, winner[: len(rows)], highest)
+        _nearest_kept(levels, kept, winner[: len(rows)], highest[: len(rows)])
         give_reasons(rows, m, level, rule, trimmed, kept, over, winner, highest, reason, rival, rival_level)

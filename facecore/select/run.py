@@ -194,13 +194,17 @@ def _joined(parts: list[Candidates]) -> Candidates:
 def summary(faces: Embeddings, fates: Fates, max_cosine: float) -> Selection:
     """Count what became of whom."""
     counts = np.bincount(fates.reason, minlength=len(REASONS)).tolist()
-    kept = np.concatenate([[0], np.cumsum(fates.reason == KEPT)])
-    of_identity = (np.diff(kept[faces.starts(number) + faces.first(number)]) for number in range(len(faces)))
     return Selection(
         faces=faces.rows,
         identities=faces.identities,
         kept=counts[KEPT],
-        identities_kept=sum(int(np.count_nonzero(of)) for of in of_identity),
+        identities_kept=sum(_identities_kept(faces, number, fates) for number in range(len(faces))),
         dropped={reason: count for reason, count in zip(REASONS, counts, strict=True) if reason and count},
         max_cosine=max_cosine,
     )
+
+
+def _identities_kept(faces: Embeddings, number: int, fates: Fates) -> int:
+    starts = faces.starts(number)
+    kept = fates.reason[faces.first(number) :][: starts[-1]] == KEPT
+    return int(np.count_nonzero(np.diff(np.concatenate([[0], np.cumsum(kept)])[starts])))
