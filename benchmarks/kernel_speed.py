@@ -19,42 +19,34 @@ import numpy as np
 from generator import write_store
 from record import ONE_THREAD, arguments, folder_for, in_turns, write_result
 
-from facecore.embeddings import Embeddings
+from facecore.embeddings import Buffers, Embeddings, Shard
 from facecore.select import Nms
 
 KEEP = 0.6
 SIDE, REPEATS = 2_048, 10  # of the matrix product
 
 
-def kernels(store: Embeddings) -> tuple[Callable[[], object], Callable[[], object]]:
-    """The two works over all faces of a store, which are read here."""
+def kernels(store: Embeddings) -> tuple[Callable[[Shard], object], Callable[[Shard], object]]:
+    """The two works on a piece of a store."""
     cutter = Nms().prepare(store, threads=1)
-    shards = [store.read(piece) for piece in store.pieces()]
-    change = sum(cutter.profile(shard) for shard in shards)
+    change = sum(cutter.profile(shard) for shard in store)
     level = int(np.argmax(np.cumsum(change) >= KEEP * store.rows))
-
-    def profile() -> None:
-        for shard in shards:
-            cutter.profile(shard)
-
-    def cut() -> None:
-        for shard in shards:
-            cutter.cut(shard, level)
-
-    return profile, cut
+    return cutter.profile, lambda shard: cutter.cut(shard, level)
 
 
 def measure(store: Embeddings, turns: int) -> dict[str, Any]:
     """Both works and the matrix product in turns, medians."""
     left, right = np.random.default_rng(0).standard_normal((2, SIDE, store.dimension), dtype=np.float32)
 
-    def product() -> None:
+    def product() -> float:
+        begun = time.process_time()
         for _ in range(REPEATS):
             left @ right.T  # of one matrix with itself numpy would compute but half
+        return time.process_time() - begun
 
     profile, cut = kernels(store)
     profiling, cutting, multiplying = in_turns(
-        turns, *(lambda work=work: _cpu(work) for work in (profile, cut, product))
+        turns, lambda: _over_pieces(store, profile), lambda: _over_pieces(store, cut), product
     )
     sizes = np.concatenate([np.diff(store.starts(number)) for number in range(len(store))])
     work = float((sizes.astype(np.float64) ** 2).sum() * store.dimension)
@@ -68,10 +60,15 @@ def measure(store: Embeddings, turns: int) -> dict[str, Any]:
     }
 
 
-def _cpu(work: Callable[[], object]) -> float:
-    begun = time.process_time()
-    work()
-    return time.process_time() - begun
+def _over_pieces(store: Embeddings, work: Callable[[Shard], object]) -> float:
+    """The processor time of the work on every piece, which was read just before, as it is in a selection."""
+    seconds, buffers = 0.0, Buffers()
+    for piece in store.pieces():
+        shard = store.read(piece, buffers)
+        begun = time.process_time()
+        work(shard)
+        seconds += time.process_time() - begun
+    return seconds
 
 
 def _against(seconds: list[float], limits: list[float], faces: int) -> dict[str, float]:
