@@ -176,11 +176,11 @@ SECTIONS = (
         select_speed,
     ),
     Section(
-        "webface42m_confusable",
-        "The same, with a search among two million centres",
-        "The same faces with `--rank confusable`, once.",
-        "select_speed.py --faces 42_474_557 --turns 1 --caches cold --rank confusable --folder DIR "
-        "--out benchmarks/results/webface42m_confusable.json",
+        "select_confusable",
+        "With a search among the centres",
+        "The first table again with `--rank confusable`, once.",
+        "select_speed.py --faces 4_000_000 --turns 1 --caches cold --rank confusable "
+        "--out benchmarks/results/select_confusable.json",
         select_speed,
     ),
     Section(

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 FEWEST = 1_000  # points; with fewer there is nothing to gain, nor enough to learn codes from
 MOST_CODES, LONGEST = 128, 8  # half-bytes a point, and dimensions that one of them may stand for
 SAMPLED, ROUNDS = 32, 3  # points a cell for k-means, and its rounds: cells tell too little to deserve more
-PROBED, LISTED = 64, 128  # cells read for a query, and points that are then judged
+PROBED, LISTED = 40, 128  # cells read for a query, and points that are then judged
 TOGETHER = 1024  # queries that share the reading of cells; the lists of more would leave the cache
 
 
