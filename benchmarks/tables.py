@@ -59,22 +59,6 @@ def kernel_speed(result: Result) -> list[str]:
     ]
 
 
-def scale(result: Result) -> list[str]:
-    """Sizes, and the line through them."""
-    rows = [
-        [f"{size['faces'] / 1e6:g} M", *_taken(size["nms"]), f"{size['wall_over_reading_twice']:.2f}"]
-        for size in result["sizes"]
-    ]
-    lines = [*_table(["faces", "wall, s", "cpu, s", "peak, GB", "wall over reading twice"], rows), ""]
-    if result["fit"] is None:
-        return lines
-    titles = {"wall_seconds": "wall, s", "cpu_seconds": "cpu, s", "peak_gb": "peak, GB"}
-    numbers = ("constant", "per_million_faces", "largest_error", "at_42_million")
-    fits = [[title, *(f"{result['fit'][name][of]:.3g}" for of in numbers)] for name, title in titles.items()]
-    head = ["the line through them", "constant", "per million faces", "largest error", "WebFace42M, 42,474,557 faces"]
-    return [*lines, *_table(head, fits)]
-
-
 def centre_search(result: Result) -> list[str]:
     """One search."""
     rows = [
@@ -160,16 +144,9 @@ SECTIONS = (
         kernel_speed,
     ),
     Section(
-        "scale",
-        "Growing to WebFace42M",
-        "The whole command from a cold page cache at growing sizes, and the line through them.",
-        "scale.py",
-        scale,
-    ),
-    Section(
         "webface42m",
         "As many faces as WebFace42M, generated and run",
-        "The same as above on 42,474,557 generated faces, once each: more than the memory holds, so that both passes "
+        "The whole command on 42,474,557 generated faces, once each: more than the memory holds, so that both passes "
         "read the disk.",
         "select_speed.py --faces 42_474_557 --turns 1 --caches cold --folder DIR "
         "--out benchmarks/results/webface42m.json",
@@ -182,13 +159,6 @@ SECTIONS = (
         "select_speed.py --faces 4_000_000 --turns 1 --caches cold --rank confusable "
         "--out benchmarks/results/select_confusable.json",
         select_speed,
-    ),
-    Section(
-        "scale_confusable",
-        "Growing to WebFace42M, with a search among the centres",
-        "The same with `--rank confusable`, which searches the nearest centres of every identity.",
-        "scale.py --rank confusable --out benchmarks/results/scale_confusable.json",
-        scale,
     ),
     Section(
         "centre_search",

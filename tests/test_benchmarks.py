@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import record
 import rivals_100k
-import scale
 import tables
 
 from facecore.cli import main
@@ -130,31 +129,3 @@ def test_of_several_turns_the_first_does_not_count():
     assert record.in_turns(3, lambda: work("a"), lambda: work("b")) == [[3, 5], [4, 6]]
     assert calls == ["a", "b"] * 3
     assert record.in_turns(1, lambda: work("a")) == [[7]]
-
-
-def test_the_line_through_the_sizes_goes_on_to_webface42m():
-    sizes = [
-        {"faces": n * 1_000_000, "nms": {"wall_seconds": 1 + 2 * n, "cpu_seconds": 3 * n, "peak_gb": 0.5}}
-        for n in (1, 2, 4)
-    ]
-    lines = scale.fit(sizes)
-    assert lines["wall_seconds"]["at_42_million"] == pytest.approx(1 + 2 * 42.474557)
-    assert lines["cpu_seconds"]["per_million_faces"] == pytest.approx(3)
-    assert lines["peak_gb"]["at_42_million"] == pytest.approx(0.5)
-
-
-@pytest.mark.parametrize(
-    ("commit", "rank", "known"),
-    [("abc", "identity", {5: {"faces": 5}}), ("abc", "central", {}), ("another", "identity", {})],
-)
-def test_a_size_is_not_measured_twice_for_one_commit(tmp_path, commit, rank, known):
-    result = {"made_with": {"commit": "abc"}, "rank": "identity", "sizes": [{"faces": 5}]}
-    (tmp_path / "scale.json").write_text(json.dumps(result))
-    assert scale.measured_before(tmp_path / "scale.json", commit, rank) == known
-
-
-def test_a_size_is_measured_again_where_nobody_knows_with_what(tmp_path):
-    result = {"made_with": {"commit": "abc-dirty"}, "rank": "identity", "sizes": [{"faces": 5}]}
-    (tmp_path / "scale.json").write_text(json.dumps(result))
-    assert scale.measured_before(tmp_path / "scale.json", "abc-dirty", "identity") == {}
-    assert scale.measured_before(tmp_path / "none.json", "abc", "identity") == {}
