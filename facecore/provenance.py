@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,9 +78,16 @@ def write_text_whole(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def refuse_to_overwrite(*paths: Path, overwrite: bool) -> None:
-    """Raise DataError if a file cannot be written at any of the paths, or is there and not to be overwritten."""
+def refuse_to_overwrite(*paths: Path, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
+    """Raise DataError if a file cannot be written at any of the paths, or is there and not to be overwritten.
+
+    What is an input, or lies in a folder that is one, is not to be overwritten in any case.
+    """
     for path in paths:
+        for source in inputs:
+            if source.resolve() in (path.resolve(), *path.resolve().parents):
+                where = "is" if path.resolve() == source.resolve() else "lies in"
+                raise DataError(f"{path} {where} {source}, from which it would be made; choose another --out")
         if path.is_dir():
             raise DataError(f"{path} is a folder; choose another --out")
         if path.exists() and not overwrite:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import facecore.select.audit
 from facecore.errors import DataError
+from facecore.forget import forget
 from facecore.grid import STEPS
 from facecore.manifest import provenance_of, with_provenance
 from facecore.provenance import FOOTER_KEY
@@ -775,4 +776,19 @@ def test_a_subset_without_a_record(changes, tmp_path):
         audit(subset, store)
     assert str(error.value) == (
         f"{subset} carries no record of a selection; audit a file as facecore nms or select wrote it"
+    )
+
+
+def test_a_subset_from_which_people_were_withdrawn_is_not_audited(tmp_path):
+    store = write_store(tmp_path / "store", [random_faces(0, [5, 6, 7])])
+    subset = tmp_path / "subset.parquet"
+    select(store, Nms(), keep=0.6, out=subset)
+    forget(["p001"], stores=[store], manifests=[subset], receipt=tmp_path / "receipt.json")
+    with pytest.raises(DataError) as error:
+        audit(subset, store)
+    gone = provenance_of(subset).facts["forgotten"]
+    assert gone > 0
+    assert str(error.value) == (
+        f"{gone} faces of {subset} were forgotten after it was selected, so what it claims held of another set; "
+        "run facecore nms again"
     )

@@ -92,7 +92,7 @@ def test_audit_holds_and_says_so_when_it_does_not(here):
     code, output = facecore("audit", "subset.parquet", "--no-hash")
     assert (code, output.splitlines()[-1]) == (
         1,
-        "Error: subset.parquet: 3 of 14 claims do not hold: faces, facts, count; do not use it, select again",
+        "Error: subset.parquet: 3 of 13 claims do not hold: faces, facts, count; do not use it, select again",
     )
 
 
@@ -188,7 +188,7 @@ MISTAKES = {
     ),
     "neither a fraction nor a cosine": (
         "nms",
-        "give --keep, the fraction of faces to keep, or --max-cosine, and not both",
+        "give one of --keep, --max-cosine and --order",
     ),
     "bits": (
         "quantize --manifest faces --model net.onnx --bits w9a9",
@@ -297,7 +297,7 @@ def test_an_interrupt_is_130_and_the_run_goes_on_later(here):
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=60)
     assert running.returncode == 130, said
-    assert said == "Interrupted; nothing is half-written, and embed goes on where it was\n"
+    assert said == "Interrupted; nothing is half-written: run the same command again\n"
     assert not Path("embeddings/meta.json").exists()
     done = len(list(Path("embeddings/metadata").glob("*.parquet")))
     assert 0 < done < 120

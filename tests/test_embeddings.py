@@ -273,3 +273,11 @@ def test_every_half_is_widened_exactly():
 def test_a_number_that_is_none_is_found(value):
     halves = np.array([[0.6, 0.8], [0.6, value], [1, 0]], np.float16)
     assert widen_rows(halves, np.empty((3, 2), np.float32), tolerance=2e-3) == 1
+
+
+def test_an_identity_renamed_behind_our_back(store):
+    faces = pq.read_table(metadata_path(store, 0))
+    pq.write_table(faces.set_column(1, "identity", pa.array(["a", "b", "c"])), metadata_path(store, 0))
+    assert refusal(Embeddings.open(store).pieces) == (
+        f"{metadata_path(store, 0)} holds 3 identities, but meta.json says 2: it was changed; put back what it was"
+    )

@@ -7,7 +7,9 @@ from geometry import faces_at, random_faces, split, write_store
 
 from facecore.errors import DataError, OptionError
 from facecore.manifest import read_manifest
+from facecore.review import conflicts
 from facecore.select import Nms, select, take, write_order
+from facecore.select.audit import audit
 
 
 @pytest.fixture
@@ -70,7 +72,38 @@ def test_what_cannot_be(store, tmp_path):
         take(tmp_path / "order.parquet", keep=0.001, out=tmp_path / "none.parquet")
     assert str(error.value) == "keep 0.001 asks for 0 of 52 faces, but that is none; use --keep 0.019231 or more"
     with pytest.raises(DataError) as error:
-        take(tmp_path / "order.parquet", keep=0.5, out=tmp_path / "order.parquet")
+        take(tmp_path / "order.parquet", keep=0.5, out=tmp_path / "order.parquet", overwrite=True)
     assert str(error.value) == (
-        f"{tmp_path / 'order.parquet'} exists; choose another --out, or add --overwrite to replace it"
+        f"{tmp_path / 'order.parquet'} is {tmp_path / 'order.parquet'}, from which it would be made; "
+        "choose another --out"
     )
+    select(store, Nms(), keep=0.5, out=tmp_path / "subset.parquet")
+    with pytest.raises(DataError) as error:
+        take(tmp_path / "subset.parquet", keep=0.5, out=tmp_path / "half.parquet")
+    assert str(error.value) == (
+        f"{tmp_path / 'subset.parquet'} is no order, so its first rows are no subset; facecore nms --order writes one"
+    )
+
+
+def test_an_order_and_what_was_taken_of_it_are_not_audited(store, tmp_path):
+    write_order(store, Nms(), out=tmp_path / "order.parquet")
+    take(tmp_path / "order.parquet", keep=0.5, out=tmp_path / "half.parquet")
+    for name in ("order", "half"):
+        with pytest.raises(DataError) as error:
+            audit(tmp_path / f"{name}.parquet", store)
+        assert str(error.value) == (
+            f"{tmp_path / name}.parquet is an order, or the first rows of one, and is not audited; "
+            "its subsets are those of facecore nms --nested --keep, which are"
+        )
+
+
+def test_no_input_is_overwritten(store, tmp_path):
+    for out, where in ((store / "meta.json", "lies in"), (store / "img_emb" / "x.parquet", "lies in")):
+        for make in (
+            lambda out: select(store, Nms(), keep=0.5, out=out, overwrite=True),
+            lambda out: write_order(store, Nms(), out=out, overwrite=True),
+            lambda out: conflicts(store, out, overwrite=True),
+        ):
+            with pytest.raises(DataError) as error:
+                make(out)
+            assert str(error.value) == f"{out} {where} {store}, from which it would be made; choose another --out"

@@ -37,7 +37,7 @@ class _Group(click.Group):
             where = f"{error.filename}: {error.strerror}" if error.filename else str(error).splitlines()[0]
             raise click.ClickException(f"{where}; check the path, its permissions and the free space") from error
         except KeyboardInterrupt:
-            click.echo("Interrupted; nothing is half-written, and embed goes on where it was", err=True)
+            click.echo("Interrupted; nothing is half-written: run the same command again", err=True)
             ctx.exit(INTERRUPTED)
 
 

@@ -35,9 +35,9 @@ def nms_command(
     """Keep the sparsest faces: of near-duplicates inside an identity, one stays (Face-NMS)."""
     from facecore.select import select, write_order
 
+    if (keep is not None) + (max_cosine is not None) + order != 1:
+        raise OptionError("give one of --keep, --max-cosine and --order")
     if order:
-        if keep is not None or max_cosine is not None:
-            raise OptionError("--order is instead of --keep and --max-cosine; facecore take cuts it at any fraction")
         _say_selection(write_order(embeddings, options, out=out, overwrite=overwrite, threads=threads), out)
         return
     done = select(embeddings, options, keep=keep, max_cosine=max_cosine, out=out, overwrite=overwrite, threads=threads)

@@ -185,7 +185,13 @@ class Embeddings:
         if missing := [name for name in COLUMNS if name not in names]:
             raise DataError(f"{path} has no column {missing[0]}; run facecore embed --overwrite")
         identity = pq.read_table(path, columns=["identity"], read_dictionary=["identity"])["identity"]
-        return identity_starts(identity, path)
+        starts, expected = identity_starts(identity, path), int(self.meta["shards"][number]["identities"])
+        if len(starts) - 1 != expected:
+            raise DataError(
+                f"{path} holds {len(starts) - 1:,} identities, but meta.json says {expected:,}: it was changed; "
+                "put back what it was"
+            )
+        return starts
 
     def pieces(self, *, rows: int = PIECE_ROWS) -> list[Piece]:
         """The whole store in runs of whole identities, at most so many rows each; a larger identity is a piece."""

@@ -79,7 +79,7 @@ def conflicts(
     Raises DataError if the store is not whole or holds fewer than two identities, or if `out` exists.
     """
     options, threads = options or ConflictOptions(), threads or cores()
-    refuse_to_overwrite(out, overwrite=overwrite)
+    refuse_to_overwrite(out, overwrite=overwrite, inputs=[store])
     faces = Embeddings.open(store)
     if faces.identities < 2:
         raise DataError(

@@ -73,7 +73,7 @@ def overlap(
     options, threads = options or OverlapOptions(), threads or cores()
     if drop == out:
         raise OptionError(f"the evidence and the manifest cannot both be {out}; choose another --drop")
-    refuse_to_overwrite(out, *([drop] if drop else []), overwrite=overwrite)
+    refuse_to_overwrite(out, *([drop] if drop else []), overwrite=overwrite, inputs=[store, against.path])
     faces = Embeddings.open(store)
     if not faces.rows:
         raise DataError(f"{store} holds no faces; see {store / 'rejected.parquet'} for why")

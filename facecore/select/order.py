@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from facecore.embeddings import Embeddings
-from facecore.errors import OptionError
+from facecore.errors import DataError, OptionError
 from facecore.grid import LEVELS
 from facecore.manifest import read_manifest, write_manifest
 from facecore.provenance import Provenance, refuse_to_overwrite, sha256_of_file
@@ -31,7 +31,7 @@ def write_order(
             f"an order keeps one face of every identity first, not {selector.min_per_identity}; "
             "leave --min-per-identity out"
         )
-    refuse_to_overwrite(out, dropped_path(out), overwrite=overwrite)
+    refuse_to_overwrite(out, dropped_path(out), overwrite=overwrite, inputs=[store])
     faces = Embeddings.open(store)
     stage = Stage.over(faces, dataclasses.replace(selector, nested=True), threads)
     fates = stage.cut(everybody := Threshold(LEVELS - 1))
@@ -43,16 +43,18 @@ def write_order(
 
 
 def take(order: Path, *, keep: float, out: Path, overwrite: bool = False) -> int:
-    """Write the first round(keep * rows) rows of a manifest as one of its own; returns how many.
+    """Write the first round(keep * rows) rows of an order as a manifest of its own; returns how many.
 
-    Raises OptionError unless keep is in (0, 1] and leaves a row, DataError if the manifest is none or `out` is there.
+    Raises OptionError unless keep is in (0, 1] and leaves a row, DataError if it is no order or `out` is there.
     """
     check_keep(keep)
-    refuse_to_overwrite(out, overwrite=overwrite)
+    refuse_to_overwrite(out, overwrite=overwrite, inputs=[order])
     table, made = read_manifest(order)
+    if made is None or not made.options.get("order"):
+        raise DataError(f"{order} is no order, so its first rows are no subset; facecore nms --order writes one")
     target = Target(keep, len(table))
     target.check_least(0, 0)
-    facts = made.facts if made else {}
-    chosen = Provenance("take", {"keep": keep}, {"manifest": sha256_of_file(order)}, {**facts, "kept": target.count})
+    inputs, facts = {"manifest": sha256_of_file(order)}, {**made.facts, "kept": target.count}
+    chosen = Provenance("take", {"keep": keep}, inputs, facts)
     write_manifest(table.slice(0, target.count), out, chosen)
     return target.count

@@ -69,7 +69,7 @@ def select(
         check_keep(keep)
     else:
         threshold_at(cast(float, max_cosine))
-    refuse_to_overwrite(out, dropped_path(out), overwrite=overwrite)
+    refuse_to_overwrite(out, dropped_path(out), overwrite=overwrite, inputs=[store])
     faces = Embeddings.open(store)
     if faces.rows == 0:
         raise DataError(f"{store} holds no faces; see {store / 'rejected.parquet'} for why")

@@ -36,6 +36,16 @@ class Record:
         no_record = f"{where} carries no record of a selection; audit a file as facecore nms or select wrote it"
         if made is None:
             raise DataError(no_record)
+        if made.options.get("order") or made.stage == "take":
+            raise DataError(
+                f"{where} is an order, or the first rows of one, and is not audited; "
+                "its subsets are those of facecore nms --nested --keep, which are"
+            )
+        if forgotten := made.facts.get("forgotten"):
+            raise DataError(
+                f"{forgotten:,} faces of {where} were forgotten after it was selected, "
+                "so what it claims held of another set; run facecore nms again"
+            )
         try:
             options, nms = made.options, made.stage == "nms"
             return cls(

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from facecore.embeddings import Buffers, Embeddings, Piece
 from facecore.grid import LEVELS, STEPS
 from facecore.manifest import provenance_of
 from facecore.parallel import cores, in_order
 from facecore.progress import progress
+from facecore.provenance import Provenance
 from facecore.select.audit.again import Recount, apply_again, check_trims
 from facecore.select.audit.checks import Faces, check_faces
 from facecore.select.audit.claims import FATES, KEPT, MISSING, Claims, Files
@@ -29,14 +31,24 @@ def audit(subset: Path, store: Path, *, hashes: bool = True, threads: int | None
     or `subset` carries no record of a selection.
     """
     dropped = subset.with_name(f"{subset.stem}.dropped.parquet")
+    made = _made(subset)
+    if made is not None:  # an order says that it is one before its dropped faces are missed
+        Record.of(made, subset)
     files, faces, findings = Files(subset, dropped), Embeddings.open(store), Findings()
-    made = provenance_of(subset)
     record = Record.of(made, subset)
     other = f"{dropped.name} carries another record than {subset.name}, or none"
     findings.add("provenance", 2, [] if provenance_of(dropped) == made else [other])
     check_contents(faces, record, findings, hashes=hashes, threads=threads or cores())
     _Pass(faces, record, files, findings).run(threads or cores())
     return Audit(subset, findings.checks())
+
+
+def _made(subset: Path) -> Provenance | None:
+    """What made a file, None if it cannot be read: that is said when it is read."""
+    try:
+        return provenance_of(subset)
+    except (OSError, pa.ArrowException):
+        return None
 
 
 class _Pass:
