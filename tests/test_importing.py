@@ -693,3 +693,14 @@ def test_nothing_heavy_is_imported():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_a_file_that_is_no_array_is_not_to_be_trusted(tmp_path):
+    (tmp_path / "junk.npy").write_bytes(b"junk, and more of it")
+    np.save(tmp_path / "objects.npy", np.array([{}, []], object))
+    for name in ("junk", "objects"):
+        with pytest.raises(DataError) as error:
+            import_vectors(tmp_path / f"{name}.npy", tmp_path / "out", ImportOptions(), labels=tmp_path / "labels.txt")
+        assert str(error.value) == (
+            f"{tmp_path / name}.npy cannot be read: it holds no array of numbers; write it again as .npy"
+        )
