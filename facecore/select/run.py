@@ -111,7 +111,7 @@ class Stage:
         large = [piece for piece in pieces if len(piece) > self.cutter.whole_rows]
         small = [piece for piece in pieces if len(piece) <= self.cutter.whole_rows]
         at = (0, LEVELS - 1)
-        if len(small) >= SAMPLED_FROM * SAMPLE:
+        if not large and len(small) >= SAMPLED_FROM * SAMPLE:  # a large identity is no part of any sample
             sample = small[:: len(small) // SAMPLE]
             at = bracket(self._profile(sample, *at), target.keep)
         whole, known = self._profile(small, *at), at
