@@ -25,8 +25,8 @@ def readable(path: Path) -> Iterator[None]:
         yield
     except (pa.ArrowException, ValueError, EOFError, KeyError) as error:  # a UnicodeDecodeError is a ValueError
         line = str(error).splitlines()[0].rstrip(".")
-        if "allow_pickle" in line or "Python objects" in line:  # numpy's advice, which is none for a file from elsewhere
-            line = "it holds no array of numbers"
+        if "allow_pickle" in line or "Python objects" in line:
+            line = "it holds no array of numbers"  # numpy's advice is none for a file from elsewhere
         raise DataError(f"{path} cannot be read: {line}; write it again as {path.suffix}") from error
 
 
