@@ -69,7 +69,7 @@ def test_embed_nms_quantize_verify(here):
 
     code, output = facecore("quantize", "--manifest", "subset.parquet", "--model", "net.onnx", "--steps", "2")
     assert code == 0
-    assert output.startswith("quantized/model.onnx: w8a8: 0.0")
+    assert output.startswith("quantized: w8a8, fine-tuned on 6 faces in 2 steps, ")
     report = json.loads(Path("quantized/report.json").read_text())
     assert report["faces"] == 6
 
@@ -173,7 +173,7 @@ MISTAKES = {
     ),
     "a model that is none": (
         "embed faces --model pairs.csv",
-        "pairs.csv does not end in .onnx, .pt2, .pt, .pth; facecore tells model formats by the suffix",
+        "pairs.csv does not end in .onnx, .safetensors, .pt2, .pt, .pth; facecore tells model formats by the suffix",
     ),
     "no store": (
         "nms --keep 0.6 --embeddings faces",

@@ -37,7 +37,7 @@ def test_every_option_named_in_the_readme_exists():
         for parameter in command.get_params(click.Context(command))
         for option in (*parameter.opts, *parameter.secondary_opts)
     }
-    named = set(re.findall(r"`(--[a-z-]+)", README))
+    named = set(re.findall(r"`(--[a-z0-9-]+)", README))
     assert named
     assert named <= options
 

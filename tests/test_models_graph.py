@@ -285,7 +285,7 @@ def test_same_file_same_bytes_and_the_preprocessing_stays(tmp_path):
 
 KNOWN = (
     "Add, AveragePool, BatchNormalization, Clip, Conv, Div, Flatten, Gemm, GlobalAveragePool, HardSigmoid, HardSwish, "
-    "LeakyRelu, MaxPool, Mul, PRelu, Relu, Reshape, Sigmoid, Sub"
+    "Identity, LeakyRelu, MaxPool, Mul, PRelu, Relu, Reshape, Sigmoid, Sub"
 )
 REFUSED = {
     "operators": (

@@ -242,7 +242,8 @@ def test_the_wrong_file_name(tmp_path):
     with pytest.raises(ModelError) as caught:
         load_backbone(tmp_path / "net.h5")
     assert str(caught.value) == (
-        f"{tmp_path / 'net.h5'} does not end in .onnx, .pt2, .pt, .pth; facecore tells model formats by the suffix"
+        f"{tmp_path / 'net.h5'} does not end in .onnx, .safetensors, .pt2, .pt, .pth; "
+        "facecore tells model formats by the suffix"
     )
 
 

@@ -17,10 +17,10 @@ from facecore.manifest import write_manifest
 from facecore.models import load_backbone, load_onnx
 from facecore.provenance import Provenance
 from facecore.quantize import Bits, QuantizeOptions, quantize
-from facecore.quantize.distill import Schedule, distill, embedding_loss, orders
 from facecore.quantize.export import to_float, to_integer
-from facecore.quantize.primitives import Affine, MovingRange, RangeSearch, fake_weight, weight_scales
-from facecore.quantize.student import Student, activation_bits
+from facecore.quantize.primitives import Affine, fake_weight, weight_scales
+from facecore.quantize.student import Student
+from facecore.quantize.widths import activation_bits
 from facecore.readers import open_dataset
 
 
@@ -65,7 +65,7 @@ def calibrated(model, bits="w8a8"):
 
 
 def integer_of(student):
-    return to_integer(student.network.write_back(), student.quantizers, student.bits)
+    return to_integer(student.model(), student.quantizers, student.weight_quantizers)
 
 
 def decibels(signal, approximation):
@@ -97,11 +97,32 @@ def test_the_gradient_passes_where_nothing_is_clipped():
     assert values.grad.tolist() == [0, 1, 1, 0]
 
 
+def rounded(weight, bits):
+    scales = weight_scales(weight, bits)
+    return fake_weight(weight / scales[:, None], scales, bits)
+
+
 def test_weights_are_rounded_by_output_channel():
     weight = torch.tensor([[1.27, -0.634, 0.0], [0.0254, 0.01, -0.0001], [0.0, 0.0, 0.0]])
-    assert weight_scales(weight, 8).tolist() == pytest.approx([0.01, 0.0002, 1e-8 / 127])
+    scales = torch.tensor([0.01, 0.0002, 1.0])
     expected = [[1.27, -0.63, 0], [0.0254, 0.01, 0], [0, 0, 0]]
-    assert fake_weight(weight, 8).numpy() == pytest.approx(np.array(expected), abs=1e-6)
+    assert fake_weight(weight / scales[:, None], scales, 8).numpy() == pytest.approx(np.array(expected), abs=1e-6)
+
+
+def test_the_scale_of_a_channel_is_the_one_that_loses_least():
+    rows = torch.from_numpy(floats(3, 200, seed=1)) * torch.tensor([[1.0], [0.01], [0.0]])
+    rows[1, 0] = 0.1  # an outlier, worth clipping
+    found = weight_scales(rows, 4)
+    for row, scale in zip(rows, found, strict=True):
+        largest = max(float(row.abs().max()), 1e-8) / 7
+
+        def lost(share, row=row, largest=largest):
+            step = largest * share
+            return float((torch.clamp(torch.round(row / step), -7, 7) * step - row).square().sum())
+
+        shares = np.arange(20, 7, -1) / 20
+        assert float(scale) == pytest.approx(largest * min(shares, key=lost), rel=1e-5)
+    assert float(found[1]) < 0.1 / 7 * 0.99
 
 
 @pytest.mark.parametrize(("bits", "floor"), [(8, 38), (6, 26), (4, 13)])
@@ -110,35 +131,7 @@ def test_each_width_is_as_good_as_it_should_be(bits, floor):
     quantizer = Affine.over(float(values.min()), float(values.max()), bits)
     assert decibels(values.numpy(), quantizer.fake(values).numpy()) > floor
     weight = torch.from_numpy(floats(16, 256, seed=2))
-    assert decibels(weight.numpy(), fake_weight(weight, bits).numpy()) > floor
-    assert decibels(weight.numpy(), fake_weight(weight, bits).numpy()) < floor + 12  # a width above would be too good
-
-
-def test_a_range_is_a_mean_over_batches():
-    moving = MovingRange()
-    moving.observe(torch.tensor([-1.0, 2.0]))
-    assert (moving.low, moving.high) == (-1, 2)
-    moving.observe(torch.tensor([-3.0, 8.0]))
-    assert (moving.low, moving.high) == (-2, 5)
-    for _ in range(18):
-        moving.observe(torch.tensor([-2.0, 5.0]))
-    moving.observe(torch.tensor([-2.0, 105.0]))  # one outlier after twenty batches counts for a twentieth
-    assert moving.high == pytest.approx(10)
-
-
-def test_a_few_large_values_are_clipped_for_the_sake_of_the_others():
-    values = torch.cat([torch.linspace(0, 1, 10_000), torch.tensor([4.0])])
-    search = RangeSearch(0, 4, 4)
-    search.observe(values)
-    errors = {
-        share: float((Affine.over(0, 4 * share, 4).fake(values) - values).square().sum())
-        for share in np.arange(0.25, 1.01, 0.05)
-    }
-    assert search.best().scale * 15 == pytest.approx(4 * min(errors, key=errors.get))
-    assert search.best().scale * 15 < 2
-    even = RangeSearch(-1, 1, 4)
-    even.observe(torch.linspace(-1, 1, 1000))
-    assert even.best() == Affine.over(-1, 1, 4)
+    assert floor < decibels(weight.numpy(), rounded(weight, bits).numpy()) < floor + 12  # more, and it has more bits
 
 
 @pytest.mark.parametrize("text", ["w9a9", "w1a8", "w8a9"])
@@ -227,7 +220,7 @@ def test_every_matrix_product_is_an_integer_one(tmp_path):
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     onnxruntime.InferenceSession(integer.SerializeToString(), options, providers=["CPUExecutionProvider"])
     operators = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
-    assert operators.count("QLinearConv") == 3
+    assert operators.count("QLinearConv") == 4  # and one that scales PReLU's input
     assert operators.count("QGemm") == 1
     assert not {"Conv", "FusedConv", "Gemm", "FusedGemm"} & set(operators)
 
@@ -235,8 +228,7 @@ def test_every_matrix_product_is_an_integer_one(tmp_path):
 def test_weights_are_stored_as_bytes_within_their_width(tmp_path):
     integer = integer_of(calibrated(normalised(tmp_path), "w4a8"))
     stored = {t.name: onnx.numpy_helper.to_array(t) for t in integer.graph.initializer}
-    weights = [values for name, values in stored.items() if name.endswith("/weight/integer")]
-    assert len(weights) == 4
+    weights = [stored[f"{name}/weight/integer"] for name in ("conv_0", "conv_1", "conv_2", "embeddings")]
     for values in weights:
         assert values.dtype == np.int8
         assert np.abs(values.astype(int)).max() == 7
@@ -272,45 +264,6 @@ def test_pixels_do_not_fall_between_two_integers(tmp_path):
     assert float((between - 0.5).abs().min()) > 1e-3
 
 
-# Fine-tuning
-
-
-def test_the_loss_is_twice_the_cosine_lost():
-    a, b = torch.tensor([[2.0, 0.0], [0.0, 3.0]]), torch.tensor([[0.0, 1.0], [0.0, 9.0]])
-    assert float(embedding_loss(a, b)) == pytest.approx((2 * (1 - 0) + 2 * (1 - 1)) / 2)
-
-
-def test_an_epoch_uses_every_face_once():
-    plan = list(orders(10, Schedule(steps=5, batch_size=4)))
-    assert [len(rows) for rows, _ in plan] == [4] * 5
-    assert sorted(np.concatenate([rows for rows, _ in plan])[:10].tolist()) == list(range(10))
-    again = list(orders(10, Schedule(steps=5, batch_size=4)))
-    assert all((a == b).all() and f == g for (a, f), (b, g) in zip(plan, again, strict=True))
-    other = list(orders(10, Schedule(steps=5, batch_size=4, seed=1)))
-    assert any((a != b).any() for (a, _), (b, _) in zip(plan, other, strict=True))
-
-
-def test_a_data_set_smaller_than_a_batch_is_one_batch():
-    assert [sorted(rows.tolist()) for rows, _ in orders(3, Schedule(steps=2, batch_size=8))] == [[0, 1, 2]] * 2
-
-
-def test_distillation_brings_a_coarse_student_nearer(tmp_path):
-    model = normalised(tmp_path)
-    images = torch.from_numpy(np.tanh(batch_of(64)))
-    target = torch.from_numpy(by_onnxruntime(model, images.numpy()))
-    student = calibrated(model, "w3a4")
-    losses = distill(student, iter([(images, target)] * 60), Schedule(60, 64, 0.02))
-    assert losses[-1] < 0.5 * losses[0]
-
-
-def test_divergence_says_what_to_do(tmp_path):
-    student = calibrated(normalised(tmp_path))
-    images = torch.from_numpy(batch_of(2))
-    with pytest.raises(ModelError) as error:
-        distill(student, iter([(images, torch.full((2, 6), float("nan")))]), Schedule(5))
-    assert str(error.value) == "fine-tuning diverged in step 1 of 5; use a lower --learning-rate"
-
-
 # The stage
 
 
@@ -330,15 +283,46 @@ def run(tmp_path, faces, out="quantized", model=None, overwrite=False, **options
 def test_the_report_says_what_the_files_are(tmp_path, faces):
     report = run(tmp_path, faces)
     assert json.loads((tmp_path / "quantized" / "report.json").read_text()) == report
-    assert (report["bits"], report["faces"], report["faces_used"], report["rejected"]) == ("w8a8", 24, 24, [])
+    assert (report["bits"], report["faces"], report["faces_used"], report["rejected"]) == ("w8a8", 24, 22, [])
+    assert report["faces_held_out"] == 2
     assert report["bytes"]["quantized"] == (tmp_path / "quantized" / "model.onnx").stat().st_size
-    assert report["schedule"] == {"steps": 3, "batch_size": 8, "learning_rate": 0.0003, "seed": 0}
+    assert report["schedule"] == {
+        "steps": 3,
+        "batch_size": 8,
+        "learning_rate": 0.002,
+        "warm_up": 0.05,
+        "seed": 0,
+    }
     assert report["parameters"] == sum(
         np.prod(t.dims, dtype=int) for t in network().graph.initializer if t.name not in ("low", "high")
     )
     assert 0.99 < report["cosine_to_teacher"]["fine_tuned"]["p01"] <= report["cosine_to_teacher"]["fine_tuned"]["mean"]
     assert set(report["latency_ms"]) == {"batch_1", "batch_64"}
-    assert sorted(p.name for p in (tmp_path / "quantized").iterdir()) == ["model.onnx", "report.json"]
+    assert report["computation"]["integer_share"] == 1
+    assert min(report["decibels"].values()) > 20
+    assert {p.name for p in (tmp_path / "quantized").iterdir()} == {"calibrated.onnx", "model.onnx", "report.json"}
+
+
+def test_below_eight_bits_there_is_a_packed_file_which_runs_alike(tmp_path, faces):
+    report = run(tmp_path, faces, bits=Bits(4, 4))
+    folder = tmp_path / "quantized"
+    names = ["calibrated.onnx", "model.onnx", "model.safetensors", "report.json"]
+    assert sorted(p.name for p in folder.iterdir()) == names
+    assert report["bytes"]["packed"] == (folder / "model.safetensors").stat().st_size
+    packed, plain = (load_backbone(folder / name).embed(batch_of(3)) for name in ("model.safetensors", "model.onnx"))
+    assert (packed == plain).all()
+    run(tmp_path, faces, overwrite=True)
+    assert sorted(p.name for p in folder.iterdir()) == ["calibrated.onnx", "model.onnx", "report.json"]
+
+
+def test_pruned_first_then_quantized(tmp_path, faces):
+    plain, narrow = (run(tmp_path, faces, out=f"{s}", sparsity=s, steps=20) for s in (0.0, 0.5))
+    assert narrow["parameters"] <= 0.5 * plain["parameters"]
+    assert narrow["bytes"]["float"] == plain["bytes"]["float"]
+    assert load_backbone(tmp_path / "0.5" / "model.onnx").dimension == 6
+    with pytest.raises(OptionError) as error:
+        QuantizeOptions(sparsity=1.0)
+    assert str(error.value) == "sparsity is the fraction of the parameters to prune, in [0, 1); got 1"
 
 
 def test_the_integer_model_is_a_model_like_any_other(tmp_path, faces):
@@ -372,6 +356,13 @@ def test_epochs_may_be_a_fraction():
         ({"batch_size": 0}, "batch_size must be 1 or more, got 0"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0 and below 10, got 0"),
         ({"calibration_faces": 0}, "calibration_faces must be at least 1, got 0"),
+        ({"patience": 0}, "patience must be at least 1, got 0"),
+        ({"checkpoint_every": 0}, "checkpoint_every must be at least 1, got 0"),
+        ({"held_out": -1}, "held_out must be 0 or more, got -1"),
+        ({"ekd_weight": -1.0}, "ekd_weight must be 0 or more, got -1"),
+        ({"warm_up": 1.5}, "warm_up is the fraction of the steps, in [0, 1]; got 1.5"),
+        ({"loss": "arcface"}, "no loss arcface; there are cosine, ekd"),
+        ({"ranges": "mean"}, "no ranges mean; there are minmax, moving-average, percentile, mse"),
         (
             {"max_rejected": 2.0},
             "max_rejected is the fraction of the faces that may be rejected, in [0, 1]; got 2.0",
@@ -402,7 +393,7 @@ def test_an_unreadable_face_is_left_out_and_listed(tmp_path, faces):
     (faces / "p0" / "00.jpg").write_bytes(b"nothing")
     report = run(tmp_path, faces, max_rejected=0.1)
     assert report["rejected"] == [{"source": "p0/00.jpg", "reason": "not an image: unknown image format"}]
-    assert report["faces_used"] == 23
+    assert report["faces_used"] + report["faces_held_out"] == 23
 
 
 def test_too_many_unreadable_faces_stop_it_with_nothing_written(tmp_path, faces):

@@ -20,7 +20,9 @@ threads = click.option("--threads", type=click.IntRange(1), help="Cores to use; 
 embeddings = click.option(
     "--embeddings", type=FILE, default="embeddings", show_default=True, help="Store to select from."
 )
-model = click.option("--model", type=FILE, required=True, help="Network: .onnx, .pt2, or .pt/.pth with --arch.")
+model = click.option(
+    "--model", type=FILE, required=True, help="Network: .onnx, .safetensors, .pt2, or .pt/.pth with --arch."
+)
 
 
 class _Group(click.Group):

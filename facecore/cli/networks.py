@@ -19,6 +19,13 @@ if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes
 @model
 @images
 @click.option("--out", type=FILE, default="quantized", show_default=True, help="Folder to write.")
+@click.option(
+    "--verify",
+    "checks",
+    multiple=True,
+    metavar="NAME=PAIRS[,IMAGES]",
+    help="Pairs as for facecore verify, to measure the accuracy on, before and after; may be repeated.",
+)
 @arch
 @overwrite
 def quantize_command(
@@ -26,17 +33,20 @@ def quantize_command(
     model: Path,
     images: Path | None,
     out: Path,
+    checks: tuple[str, ...],
     arch: str | None,
     overwrite: bool,
     options: "QuantizeOptions",
 ) -> None:
     """Turn a network into an integer one: calibrate, fine-tune on the faces of a manifest, write model.onnx."""
-    from facecore.quantize import one_line, quantize
+    from facecore.accuracy import Check, quantize_and_verify
+    from facecore.quantize import summary
     from facecore.readers import open_dataset
 
+    protocols = [Check.parse(check) for check in checks]
     faces = open_dataset(manifest, images=images)
-    report = quantize(faces, model, out, options, arch=arch, overwrite=overwrite)
-    click.echo(f"{out / 'model.onnx'}: {one_line(report)}")
+    report = quantize_and_verify(faces, model, out, options, protocols, arch=arch, overwrite=overwrite)
+    click.echo(f"{out}: {summary(report)}")
     if report["rejected"]:
         click.echo(f"{len(report['rejected']):,} faces could not be read, see {out / 'report.json'}")
 

@@ -4,6 +4,7 @@ from facecore.models.backbone import Backbone, embed_pixels
 from facecore.models.load import load_backbone, load_onnx
 from facecore.models.onnx_backbone import record_preprocess
 from facecore.models.onnx_network import OnnxNetwork
+from facecore.models.packed import packed
 from facecore.models.torch_backbone import ARCHITECTURES
 from facecore.models.torch_to_onnx import to_onnx
 
@@ -14,6 +15,7 @@ __all__ = [
     "embed_pixels",
     "load_backbone",
     "load_onnx",
+    "packed",
     "record_preprocess",
     "to_onnx",
 ]

@@ -9,6 +9,7 @@ from facecore.errors import ModelError, OptionError
 from facecore.models.backbone import DEFAULT_SIZE, Backbone, first_line
 from facecore.models.onnx_backbone import OnnxBackbone, read_onnx
 from facecore.models.onnx_normalise import normalised
+from facecore.models.packed import unpacked
 from facecore.models.torch_backbone import (
     check_architecture,
     checkpoint_backbone,
@@ -20,9 +21,10 @@ from facecore.models.torch_to_onnx import exported, to_onnx
 
 
 def load_backbone(path: Path, *, arch: str | None = None) -> Backbone:
-    """The network of a file, ready to run: .onnx, .pt2, or .pt and .pth with `arch`, the name of their network.
+    """The network of a file, ready to run: .onnx, .pt2, .safetensors as `packed` made it, or .pt and .pth with `arch`.
 
-    Raises OptionError if `arch` is missing or in vain, ModelError if the file is not a network from images to vectors.
+    `arch` is the name of a checkpoint's network. Raises OptionError if it is missing or in vain, ModelError if the file
+    is not a network from images to vectors.
     """
     return BACKBONES[_checked_suffix(path, arch)](path, arch)
 
@@ -71,13 +73,15 @@ Loader = Callable[[Path, str | None], Backbone]
 Reader = Callable[[Path, str | None], onnx.ModelProto]
 
 BACKBONES: dict[str, Loader] = {
-    ".onnx": lambda path, _: OnnxBackbone(path),
+    ".onnx": lambda path, _: OnnxBackbone(path, read_onnx(path)),
+    ".safetensors": lambda path, _: OnnxBackbone(path, unpacked(path)),
     ".pt2": lambda path, _: program_backbone(path),
     ".pt": lambda path, arch: checkpoint_backbone(path, check_architecture(path, arch)),
     ".pth": lambda path, arch: checkpoint_backbone(path, check_architecture(path, arch)),
 }
 GRAPHS: dict[str, Reader] = {
     ".onnx": lambda path, _: read_onnx(path),
+    ".safetensors": lambda path, _: unpacked(path),
     ".pt2": _program_graph,
     ".pt": _checkpoint_graph,
     ".pth": _checkpoint_graph,

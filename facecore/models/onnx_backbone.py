@@ -33,13 +33,12 @@ class Signature:
 
 
 class OnnxBackbone:
-    """A network in an ONNX file, with any input name and any number of images at a time.
+    """The ONNX model that a file holds, with any input name and any number of images at a time.
 
-    Of several outputs it takes the first with two dimensions. Raises ModelError if the file is not such a network.
+    Of several outputs it takes the first with two dimensions. Raises ModelError if the model is not such a network.
     """
 
-    def __init__(self, path: Path) -> None:
-        model = read_onnx(path)
+    def __init__(self, path: Path, model: onnx.ModelProto) -> None:
         self.sha256 = sha256_of_file(path)
         self.preprocess = recorded_preprocess(model, path)
         self._session = open_session(model, path)

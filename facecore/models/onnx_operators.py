@@ -83,6 +83,7 @@ OPERATORS: dict[str, Operator] = {
     "GlobalAveragePool": lambda inputs, _: inputs[0].mean((2, 3), keepdim=True),
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": lambda inputs, _: F.hardswish(inputs[0]),
+    "Identity": lambda inputs, _: inputs[0],
     "LeakyRelu": lambda inputs, attributes: F.leaky_relu(inputs[0], attributes.get("alpha", 0.01)),
     "MaxPool": _max_pool,
     "Mul": lambda inputs, _: inputs[0] * inputs[1],

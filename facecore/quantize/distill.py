@@ -1,25 +1,30 @@
 """Fine-tuning without labels: the student learns to put every face where the teacher puts it (QuantFace, section 3)."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from facecore.errors import ModelError, OptionError
+from facecore.quantize.losses import Loss
 from facecore.quantize.student import Student
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How the student is trained: optimizer steps, faces in each, and the rate they start from."""
+    """How the student is trained: optimizer steps, faces in each, and the rate, which warms up and then decays.
+
+    The rate is in quantization steps: the most that a weight moves in one optimizer step, or nearly (Adam's bound).
+    """
 
     steps: int
-    batch_size: int = field(default=32, metadata={"help": "Faces in a training step."})
-    learning_rate: float = field(default=3e-4, metadata={"help": "Where the cosine decay starts."})
-    seed: int = field(default=0, metadata={"help": "Of the order of the faces and the flips."})
+    batch_size: int = 32
+    learning_rate: float = 0.02
+    warm_up: float = 0.05  # fraction of the steps
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.steps < 0:
@@ -30,54 +35,66 @@ class Schedule:
             raise OptionError(f"seed must be 0 or more, got {self.seed}")
         if not 0 < self.learning_rate < 10:
             raise OptionError(f"learning_rate must be above 0 and below 10, got {self.learning_rate:g}")
+        if not 0 <= self.warm_up <= 1:
+            raise OptionError(f"warm_up is the fraction of the steps, in [0, 1]; got {self.warm_up:g}")
+
+    def rate(self, step: int) -> float:
+        """The share of the learning rate in a step, the first of which is 0: a line up, then half a cosine down."""
+        rising = round(self.warm_up * self.steps)
+        if step < rising:
+            return (step + 1) / (rising + 1)
+        return (1 + math.cos(math.pi * (step - rising) / max(1, self.steps - rising))) / 2
 
 
-def embedding_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean over faces of the squared distance of the normalised embeddings, which is 2 (1 - cosine).
+class Distillation:
+    """The training of a student at some step of its schedule: Adam on all that `student.parameters` names.
 
-    QuantFace's loss is this divided by the dimension, which only scales the rate.
+    Adam, since its step has the length of the rate whatever the gradient, and here the rate is in quantization steps.
     """
-    return (F.normalize(student) - F.normalize(teacher)).square().sum(1).mean()
 
+    BETAS = (0.9, 0.99)  # some hundred steps are a whole training here, which a second moment over 1,000 would outlast
 
-def orders(faces: int, schedule: Schedule) -> Iterator[tuple[np.ndarray, bool]]:
-    """The rows of each step and whether they are mirrored: every face once an epoch, in a new order each time."""
-    draw = np.random.default_rng(schedule.seed)
-    waiting = np.empty(0, np.int64)
-    for _ in range(schedule.steps):
-        while len(waiting) < min(schedule.batch_size, faces):
-            waiting = np.append(waiting, draw.permutation(faces))
-        yield waiting[: schedule.batch_size], bool(draw.integers(2))
-        waiting = waiting[schedule.batch_size :]
+    def __init__(self, student: Student, loss: Loss, schedule: Schedule) -> None:
+        self._student, self._loss, self._schedule = student, loss.to(student.device), schedule
+        groups = [{"params": [values], "unit": unit} for values, unit in student.parameters()]
+        # the slope of an 8-bit weight's step is some millionths, to which Adam's usual 1e-8 would not be small
+        self._optimizer = torch.optim.Adam(groups, lr=schedule.learning_rate, betas=self.BETAS, eps=1e-12)
+        self.step = 0  # how many were taken
+        self.losses: list[float] = []
 
+    def learn(self, images: Tensor, target: Tensor, identities: Tensor) -> None:
+        """Take one step on input (n, 3, size, size), the teacher's embeddings of it (n, d) and who it is (n,).
 
-def distill(
-    student: Student,
-    batches: Iterator[tuple[Tensor, Tensor]],
-    schedule: Schedule,
-    *,
-    on_step: Callable[[float], None] = lambda loss: None,
-) -> list[float]:
-    """Train the student on pairs of input and the teacher's embeddings, one a step; returns the loss of every step.
-
-    SGD with Nesterov momentum 0.9, weight decay 5e-4, gradients clipped to length 5, cosine decay to nothing. Ranges
-    stay as calibrated. Raises ModelError if the loss is not finite.
-    """
-    parameters = [p for p in student.network.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(parameters, schedule.learning_rate, momentum=0.9, weight_decay=5e-4, nesterov=True)
-    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, schedule.steps))
-    losses: list[float] = []
-    for images, target in batches:
-        loss = embedding_loss(student.network(images.to(student.device)), target.to(student.device))
-        losses.append(float(loss.detach()))
-        if not np.isfinite(losses[-1]):
+        Without faces (all of a batch were unreadable) it changes nothing. Raises ModelError if the loss is not finite.
+        """
+        self.step += 1
+        if not len(images):
+            return
+        device = self._student.device
+        loss = self._loss(self._student.network(images.to(device)), target.to(device), identities.to(device))
+        value = float(loss.detach())
+        if not math.isfinite(value):
             raise ModelError(
-                f"fine-tuning diverged in step {len(losses)} of {schedule.steps}; use a lower --learning-rate"
+                f"fine-tuning diverged in step {self.step} of {self._schedule.steps}; use a lower --learning-rate"
             )
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(parameters, 5.0)
-        optimizer.step()
-        decay.step()
-        on_step(losses[-1])
-    return losses
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._schedule.learning_rate * self._schedule.rate(self.step - 1) * group["unit"]
+        self._optimizer.zero_grad()
+        loss.backward()
+        self._optimizer.step()
+        self.losses.append(value)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint needs beside the student."""
+        return {
+            "optimizer": self._optimizer.state_dict(),
+            "loss": self._loss.state_dict(),
+            "step": self.step,
+            "losses": list(self.losses),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where a state was taken."""
+        self._optimizer.load_state_dict(dict(state["optimizer"]))
+        self._loss.load_state_dict(state["loss"])
+        self.step, self.losses = state["step"], list(state["losses"])

@@ -1,9 +1,10 @@
 """Faces of a data set as network input, by row, with the unreadable ones put aside."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 
 from facecore.errors import DataError
 from facecore.images import Floats, Preprocess, load_batches, to_input
@@ -26,9 +27,16 @@ class Faces:
     def __len__(self) -> int:
         return len(self._sources)
 
-    def evenly(self, count: int) -> Rows:
-        """At most `count` rows, evenly spaced over the data set, so that they cover its identities."""
-        return np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(np.int64))
+    @property
+    def identities(self) -> Rows:
+        """Who each face is, as a number (n,)."""
+        return np.asarray(pc.rank(self._dataset.faces["identity"], tiebreaker="dense"), np.int64)
+
+    def held_out(self, count: int, seed: int) -> tuple[Rows, Rows]:
+        """The rows to train on and the rows to hold out, `count` or a tenth of all at the most; both in order."""
+        count = min(count, len(self) // 10)
+        mixed = np.random.default_rng([seed, 2]).permutation(len(self))
+        return np.sort(mixed[count:]), np.sort(mixed[:count])
 
     def batches(self, rows: Rows, batch_size: int) -> Iterator[tuple[Rows, Floats]]:
         """The readable ones of these rows and their input (n, 3, size, size), `batch_size` at a time, in order.
@@ -39,14 +47,21 @@ class Faces:
         for batch in load_batches(
             self._dataset.read, names, size=self._size, batch_size=batch_size, workers=self._workers
         ):
-            self._reject([(names[place], reason) for place, reason in batch.rejected])
+            self.reject({names[place]: reason for place, reason in batch.rejected})
             yield rows[batch.rows], to_input(batch.pixels, self._preprocess)
 
-    def _reject(self, faces: Sequence[tuple[str, str]]) -> None:
-        self.rejected.update(faces)
+    def reject(self, sources: Mapping[str, str]) -> None:
+        """Count these as unreadable, each for its reason."""
+        self.rejected.update(sources)
         if len(self.rejected) > self._max_rejected * len(self):
             source, reason = next(iter(self.rejected.items()))
             raise DataError(
                 f"{len(self.rejected):,} of {len(self):,} faces cannot be read, first {source}: {reason}; "
                 "mend or leave out these, or allow more with --max-rejected"
             )
+
+
+def evenly(rows: Rows, count: int) -> Rows:
+    """At most `count` of the rows, evenly spaced, so that they cover the identities of a sorted data set."""
+    places = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(np.int64)
+    return rows[np.unique(places)]

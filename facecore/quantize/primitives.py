@@ -1,12 +1,14 @@
-"""The arithmetic of quantizers: ranges, scales, and rounding with a straight-through gradient (QuantFace)."""
+"""The arithmetic of quantizers: scales, and rounding with a gradient for the values and for the scale."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 # The floor that QuantFace puts under a range, so that a constant tensor has a scale.
 LEAST_RANGE = 1e-8
+SHARES = tuple(step / 20 for step in range(20, 7, -1))  # 1, 0.95, ... 0.4 of a weight's range
 
 
 @dataclass(frozen=True)
@@ -30,70 +32,84 @@ class Affine:
         return cls(scale, round(-low / scale), bits)
 
     def fake(self, values: Tensor) -> Tensor:
-        """The values after a round trip through the integers; the gradient passes straight where not clipped."""
+        """The values after a round trip through the integers."""
         return torch.fake_quantize_per_tensor_affine(values, self.scale, self.zero_point, 0, self.highest)
 
 
-class MovingRange:
-    """The lowest and highest value of a tensor, averaged over batches: one outlier does not fix them for ever."""
+@dataclass(frozen=True)
+class Symmetric:
+    """Integers q in [-highest, highest] that stand for q * scales[c] in output channel c of a weight.
 
-    WEIGHT = 0.05  # of a new batch, once twenty were seen
-
-    def __init__(self) -> None:
-        self.low = self.high = 0.0
-        self._batches = 0
-
-    def observe(self, values: Tensor) -> None:
-        """Take one batch into account."""
-        low, high = (float(edge) for edge in torch.aminmax(values.detach()))
-        self._batches += 1
-        weight = max(self.WEIGHT, 1 / self._batches)
-        self.low += weight * (low - self.low)
-        self.high += weight * (high - self.high)
-
-    def affine(self, bits: int) -> Affine:
-        """The quantizer of the range seen."""
-        assert self._batches, "no batch was observed"
-        return Affine.over(self.low, self.high, bits)
-
-
-class RangeSearch:
-    """The part of a range that loses least: clipping a few large values makes the steps of all the others finer.
-
-    Tries the range shrunk to each of SHARES, and sums the squared error over the batches seen, of each of which it
-    looks at LOOKED_AT values at the most, drawn by a fixed seed: evenly spaced ones would fall in step with image rows.
+    Symmetric and narrow, since onnxruntime's integer kernels want weights without zero points.
     """
 
-    SHARES = tuple(step / 20 for step in range(20, 4, -1))  # 1, 0.95, ... 0.25
-    LOOKED_AT = 1 << 18
+    scales: Tensor  # (channels,) float32
+    bits: int
 
-    def __init__(self, low: float, high: float, bits: int) -> None:
-        self._candidates = [Affine.over(low * share, high * share, bits) for share in self.SHARES]
-        self._errors = [0.0] * len(self.SHARES)
+    @property
+    def highest(self) -> int:
+        """The largest integer."""
+        return highest_weight(self.bits)
 
-    def observe(self, values: Tensor) -> None:
-        """Take one batch into account."""
-        some = values.flatten()
-        if len(some) > self.LOOKED_AT:
-            draw = torch.Generator().manual_seed(0)
-            some = some[torch.randint(len(some), (self.LOOKED_AT,), generator=draw).to(some.device)]
-        for place, candidate in enumerate(self._candidates):
-            self._errors[place] += float((candidate.fake(some) - some).square().sum())
 
-    def best(self) -> Affine:
-        """The quantizer with the least error; a tie goes to the wider range."""
-        return self._candidates[self._errors.index(min(self._errors))]
+def highest_weight(bits: int) -> int:
+    """The largest integer of a weight, 127 for 8 bits."""
+    return int((1 << (bits - 1)) - 1)
+
+
+def fake_activation(values: Tensor, scale: Tensor, zero_point: int, bits: int) -> Tensor:
+    """Values (any shape) after a round trip through integers of this scale, which is a tensor of one number.
+
+    The gradient of the values passes straight where nothing is clipped; that of the scale is LSQ's (Esser et al. 2020,
+    equation 3): the rounding error in steps, or the integer at which a value was clipped.
+    """
+    done: Tensor = _LearnedStep.apply(values, scale, zero_point, (1 << bits) - 1)  # type: ignore[no-untyped-call]
+    return done
+
+
+class _LearnedStep(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, scale: Tensor, zero_point: int, highest: int) -> Tensor:
+        done, inside = torch.ops.aten.fake_quantize_per_tensor_affine_cachemask(
+            values, float(scale), zero_point, 0, highest
+        )
+        ctx.save_for_backward(values, done, inside, scale)
+        return done  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        values, done, inside, scale = ctx.saved_tensors
+        passed = slope * inside
+        # done is q s: inside, LSQ's q - x / s is (done - x) / s; where clipped it is q, so done / s
+        total = torch.dot(_flat(slope), _flat(done)) - torch.dot(_flat(passed), _flat(values))
+        return passed, (total / scale).reshape(scale.shape), None, None
+
+
+def _flat(values: Tensor) -> Tensor:
+    """All values in one row, without a copy if channels are last, as they are in a network in training."""
+    return (values.permute(0, 2, 3, 1) if values.ndim == 4 else values).reshape(-1)
+
+
+def fake_weight(steps: Tensor, scales: Tensor, bits: int) -> Tensor:
+    """A weight given in steps of its output channels' scales (channels,), rounded, clipped and scaled.
+
+    Both learn: the gradient goes straight through rounding to the steps; the scale's is the slope times the integer.
+    """
+    highest = highest_weight(bits)
+    integers = torch.fake_quantize_per_tensor_affine(steps, 1.0, 0, -highest, highest)
+    return integers * scales.reshape(-1, *[1] * (steps.ndim - 1))
 
 
 def weight_scales(weight: Tensor, bits: int) -> Tensor:
-    """Scale of each output channel, (channels,): symmetric and narrow, so that a sign can be folded into it."""
-    highest = (1 << (bits - 1)) - 1
-    return weight.detach().flatten(1).abs().amax(1).clamp(min=LEAST_RANGE) / highest
+    """The scale of each output channel, (channels,), that loses least: its largest value, or less at few bits."""
+    rows = weight.detach().flatten(1)
+    largest = rows.abs().amax(1).clamp(min=LEAST_RANGE) / highest_weight(bits)
+    candidates = torch.stack([largest * share for share in SHARES])  # (shares, channels)
+    losses = torch.stack([_lost(rows, scales, bits) for scales in candidates])
+    best: Tensor = candidates.gather(0, losses.argmin(0, keepdim=True))[0]  # a tie goes to the wider range
+    return best
 
 
-def fake_weight(weight: Tensor, bits: int) -> Tensor:
-    """A weight after a round trip through its integers, by output channel, with a straight-through gradient."""
-    highest = (1 << (bits - 1)) - 1
-    scales = weight_scales(weight, bits)
-    zero = torch.zeros_like(scales, dtype=torch.int32)
-    return torch.fake_quantize_per_channel_affine(weight, scales, zero, 0, -highest, highest)
+def _lost(rows: Tensor, scales: Tensor, bits: int) -> Tensor:
+    """Squared error of each row (channels, n) when rounded to these scales."""
+    return (fake_weight(rows / scales[:, None], scales, bits) - rows).square().sum(1)

@@ -3,106 +3,83 @@
 import contextlib
 import json
 import logging
-import math
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
-from torch import Tensor
 
-from facecore.errors import DataError, OptionError
+from facecore.errors import DataError
 from facecore.images import Floats, Preprocess
 from facecore.models import Backbone, load_backbone, load_onnx, record_preprocess
 from facecore.progress import progress
-from facecore.provenance import Provenance, refuse_to_overwrite, write_text_whole, written_whole
-from facecore.quantize.bits import Bits
-from facecore.quantize.distill import Schedule, distill, orders
+from facecore.provenance import (
+    Provenance,
+    canonical_json,
+    refuse_to_overwrite,
+    sha256_of,
+    write_text_whole,
+    written_whole,
+)
+from facecore.quantize.artefacts import PACKED, REPORT, artefact_names, artefacts, sizes, to_json
+from facecore.quantize.checkpoint import Checkpoint
+from facecore.quantize.equalise import equalise
 from facecore.quantize.export import to_float, to_integer
-from facecore.quantize.faces import Faces, Rows
-from facecore.quantize.report import cosine_summary, latency
+from facecore.quantize.faces import Faces, evenly
+from facecore.quantize.options import QuantizeOptions
+from facecore.quantize.prune import prune
+from facecore.quantize.recover import recover
+from facecore.quantize.report import computation, cosine_summary, latency, layer_decibels
 from facecore.quantize.student import SEARCHED, Student
 from facecore.quantize.teacher import Teacher
+from facecore.quantize.tuning import School, Tuning
+from facecore.quantize.widths import apart, check_products
 from facecore.readers import Dataset
 
 CALIBRATION_BATCH = 32  # of which a range is a mean, so not the user's to change with --batch-size
+LISTENED_TO = 8  # faces at which the noise of every tensor is measured
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class QuantizeOptions:
-    """How to quantize and fine-tune."""
-
-    bits: Bits = field(
-        default_factory=Bits, metadata={"help": "Per weight and activation, w8a8 to w2a2.", "parse": Bits.parse}
-    )
-    epochs: float = field(default=1.0, metadata={"help": "Times every face is used; a fraction is allowed."})
-    steps: int | None = field(default=None, metadata={"help": "Optimizer steps, instead of epochs."})
-    batch_size: int = field(default=32, metadata={"help": "Faces in a step."})
-    learning_rate: float = field(default=3e-4, metadata={"help": "Where the cosine decay starts."})
-    calibration_faces: int = field(default=512, metadata={"help": "Faces whose activations set the ranges."})
-    seed: int = field(default=0, metadata={"help": "Of the order of the faces and the flips."})
-    workers: int = field(default=2, metadata={"help": "Threads that read and decode images."})
-    max_rejected: float = field(default=0.01, metadata={"help": "Stop when more than this fraction is rejected."})
-    preprocess: Preprocess | None = None  # None: as the network's file, else the manifest's maker, recorded it
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.epochs) and self.epochs >= 0):
-            raise OptionError(f"epochs must be 0 or more, got {self.epochs:g}")
-        for name in ("calibration_faces", "workers"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.max_rejected <= 1:
-            raise OptionError(
-                f"max_rejected is the fraction of the faces that may be rejected, in [0, 1]; got {self.max_rejected}"
-            )
-        self.schedule(1)
-
-    def schedule(self, faces: int) -> Schedule:
-        """The steps that the epochs come to on this many faces."""
-        steps = math.ceil(self.epochs * faces / max(1, self.batch_size)) if self.steps is None else self.steps
-        return Schedule(steps, self.batch_size, self.learning_rate, self.seed)
 
 
 def quantize(
     dataset: Dataset, model: Path, out: Path, options: QuantizeOptions, *, arch: str | None = None, overwrite: bool
 ) -> dict[str, Any]:
-    """Quantize a network, fine-tune it on the faces of a data set, and write `out`/model.onnx and `out`/report.json.
+    """Quantize a network, fine-tune it on the faces of a data set, and write its `artefacts` and report.json to `out`.
 
-    Returns the report, whose cosines are those of the file written, on evenly spaced faces of the data set.
+    A run that was killed goes on from its last checkpoint, to the same bytes. Returns the report, whose cosines are
+    those of the file written, on faces that were not trained on if the data set has ten or more.
     Raises ModelError if the network cannot be quantized, DataError if faces cannot be read or a file exists.
     """
-    target, report_path = out / "model.onnx", out / "report.json"
-    refuse_to_overwrite(target, report_path, overwrite=overwrite)
+    report_path, cache = out / REPORT, out / "teacher.npz"
+    refuse_to_overwrite(*(out / name for name in artefact_names(options.bits)), report_path, overwrite=overwrite)
     run = _Run(dataset, model, options, arch)
-    log.info("%s: %s", model, json.dumps(run.facts()["schedule"]))
-    began = time.perf_counter()
-    run.calibrate()
-    calibrated = run.measure(run.integer())
-    seconds = {"calibrate": time.perf_counter() - began}
-    log.info("calibrated in %.1f s: mean cosine to full precision %.4f", seconds["calibrate"], calibrated["mean"])
-    began = time.perf_counter()
-    losses = run.fine_tune()
-    seconds["fine_tune"] = time.perf_counter() - began
+    checkpoint = Checkpoint(out / "checkpoint.pt", run.fingerprint)
+    log.info("%s: %s", model, json.dumps(asdict(run.schedule)))
+    run.begin(checkpoint.load(overwrite=overwrite), cache)
+    run.fine_tune(checkpoint, cache)
     integer = run.integer()
+    files = artefacts(integer, run.calibrated, options.bits)
     report = {
         **run.facts(),
-        "cosine_to_teacher": {"calibrated": calibrated, "fine_tuned": run.measure(integer)},
-        "loss": {"first": losses[0], "last": float(np.mean(losses[-10:]))} if losses else None,
-        "bytes": {"float": run.float_bytes, "quantized": len(integer.SerializeToString())},
+        "bytes": {"float": run.float_bytes, **sizes(files)},
+        "computation": computation(integer),
+        "decibels": run.decibels(),
         "latency_ms": run.latency(integer),
-        "seconds": seconds,
     }
-    report_path.unlink(missing_ok=True)  # never a report beside a model that it is not of
-    with written_whole(target) as part:
-        part.write_bytes(integer.SerializeToString())
-    write_text_whole(report_path, json.dumps(report, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    for name in (REPORT, PACKED):  # never a report beside a model that it is not of, nor a packed one of other bits
+        (out / name).unlink(missing_ok=True)
+    for name, content in files.items():
+        with written_whole(out / name) as part:
+            part.write_bytes(content)
+    write_text_whole(report_path, to_json(report))
+    checkpoint.remove()
+    cache.unlink(missing_ok=True)
     return report
 
 
@@ -113,8 +90,8 @@ class _Run:
         self._dataset, self._options = dataset, options
         self._backbone = load_backbone(model, arch=arch)
         self._float = load_onnx(model, arch=arch)
+        check_products(self._float.graph)
         self.float_bytes = len(to_float(self._float).SerializeToString())
-        self._student = Student(self._float, options.bits)
         self._preprocess = options.preprocess or self._backbone.preprocess or _recorded(dataset, self._backbone)
         self._faces = Faces(
             dataset,
@@ -123,89 +100,138 @@ class _Run:
             workers=options.workers,
             max_rejected=options.max_rejected,
         )
-        self._schedule = options.schedule(len(self._faces))
-        self._teacher = Teacher(self._backbone, len(self._faces))
-        self._used: set[int] = set()
+        training, held_out = self._faces.held_out(options.held_out, options.seed)
+        self._school = School(self._faces, Teacher(self._backbone, len(self._faces)), training, held_out)
+        self._calibration = evenly(training, options.calibration_faces)
+        self.schedule = options.schedule(len(training))
+        self._student: Student
+        self._tuning: Tuning
+        self._begun: dict[str, Any]  # what calibration found, for the checkpoints
 
-    def calibrate(self) -> None:
-        """Set the ranges of the student's tensors."""
-        rows = self._faces.evenly(self._options.calibration_faces)
-        batches = self._faces.batches(rows, CALIBRATION_BATCH)
+    def begin(self, saved: dict[str, Any] | None, cache: Path) -> None:
+        """Calibrate, or go on from a checkpoint."""
+        self._school.teacher.load(cache, self.fingerprint)
+        if saved is None:
+            began = time.perf_counter()
+            model = self._calibrate()
+            integer = self.integer()
+            self._begun = {"model": model.SerializeToString(), "integer": integer.SerializeToString()}
+            self._begun["calibrated"] = self.measure(integer)
+            self._begun["seconds"] = time.perf_counter() - began
+        else:
+            self._begun = saved["begun"]
+            self._student = self._new_student(onnx.load_from_string(self._begun["model"]))
+            self._student.restore(saved["tuning"]["student"])
+            self._faces.reject(saved["rejected"])
+        self._tuning = Tuning(self._student, self._school, self._options, self.schedule)
+        if saved is not None:
+            self._tuning.restore(saved["tuning"])
+        log.info("calibrated: mean cosine to full precision %.4f", self._begun["calibrated"]["mean"])
+
+    def _calibrate(self) -> onnx.ModelProto:
+        """Make the student, with the ranges of its tensors; returns the float network that it computes."""
+        batches = self._faces.batches(self._calibration, CALIBRATION_BATCH)
         readable = [torch.from_numpy(images) for found, images in batches if len(found)]
         if not readable:
             source, reason = next(iter(self._faces.rejected.items()))
-            raise DataError(f"none of {len(rows):,} faces can be read, first {source}: {reason}; mend the data set")
-        with progress(len(readable) + len(readable[:SEARCHED]), "calibrate", "batches") as bar:
-            self._student.calibrate(readable, on_batch=bar.update)
+            raise DataError(
+                f"none of {len(self._calibration):,} faces can be read, first {source}: {reason}; mend the data set"
+            )
+        narrow = self._pruned()
+        with progress(2 * len(readable) + len(readable[:SEARCHED]), "calibrate", "batches") as bar:
+            model = equalise(narrow, readable, on_batch=bar.update)
+            model = apart(model) if self._options.bits.activations < 8 else model
+            self._student = self._new_student(model)
+            self._student.calibrate(readable, ranges=self._options.ranges, on_batch=bar.update)
+        return model
 
-    def fine_tune(self) -> list[float]:
-        """Train the student; returns the loss of every step."""
-        with progress(self._schedule.steps, "fine-tune", "steps") as bar:
+    def _pruned(self) -> onnx.ModelProto:
+        """The float network to quantize: the teacher's own, or a narrower one that learnt to do without the rest."""
+        if not self._options.sparsity:
+            return self._float
+        return recover(prune(self._float, self._options.sparsity), self._school, self.schedule)
 
-            def on_step(loss: float) -> None:
-                bar.set_postfix(loss=f"{loss:.4f}")
-                bar.update(1)
+    def _new_student(self, model: onnx.ModelProto) -> Student:
+        return Student(model, self._options.bits, edges_8_bit=self._options.edges_8_bit)
 
-            return distill(self._student, self._lessons(), self._schedule, on_step=on_step)
+    def fine_tune(self, checkpoint: Checkpoint, cache: Path) -> None:
+        """Train the student, writing all that a killed run needs at every checkpoint."""
 
-    def _lessons(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The input of every step, and where the teacher puts it."""
-        plan = list(orders(len(self._faces), self._schedule))
-        if not plan:
-            return
-        size = len(plan[0][0])
-        every = np.concatenate([rows for rows, _ in plan])
-        for (_, mirrored), (rows, images) in zip(plan, self._faces.batches(every, size), strict=True):
-            if len(rows):
-                images = np.ascontiguousarray(images[..., ::-1]) if mirrored else images
-                self._used.update(rows.tolist())
-                yield (
-                    torch.from_numpy(images),
-                    torch.from_numpy(self._teacher.embed(rows, images, mirrored=mirrored)),
-                )
+        def save() -> None:
+            self._school.teacher.save(cache, self.fingerprint)
+            checkpoint.save({"begun": self._begun, "tuning": self._tuning.state(), "rejected": self._faces.rejected})
+
+        self._tuning.run(save)
 
     def integer(self) -> onnx.ModelProto:
         """The student as it is now, as an integer model that says how it was made."""
-        integer = to_integer(self._student.network.write_back(), self._student.quantizers, self._options.bits)
+        integer = to_integer(self._student.model(), self._student.quantizers, self._student.weight_quantizers)
         record_preprocess(integer, self._preprocess)
-        options = {key: value for key, value in asdict(self._options).items() if key not in ("workers", "preprocess")}
-        made = Provenance("quantize", {**options, "bits": str(self._options.bits)}, self._inputs())
+        made = Provenance("quantize", self._recorded_options(), self._inputs())
         integer.metadata_props.add(key="facecore", value=made.to_json())
         return integer
 
     def measure(self, integer: onnx.ModelProto) -> dict[str, float]:
-        """Cosine of the integer model's embeddings, run as a file is, to the teacher's."""
-        rows: Rows = self._faces.evenly(self._options.calibration_faces)
+        """Cosine of the integer model's embeddings, run as a file is, to the teacher's, on the held-out faces."""
+        rows = self._school.held_out if len(self._school.held_out) else self._calibration
         pairs: list[tuple[Floats, Floats]] = []
         with _as_backbone(integer) as backbone, progress(len(rows), "measure", "faces") as bar:
             for found, images in self._faces.batches(rows, 64):
                 bar.update(len(found))
                 if len(found):
-                    pairs.append((backbone.embed(images), self._teacher.embed(found, images, mirrored=False)))
+                    target = self._school.teacher.embed(found, images, mirrored=False)
+                    pairs.append((backbone.embed(images), target))
         student, teacher = (np.concatenate(side) for side in zip(*pairs, strict=True))
         return cosine_summary(student, teacher)
+
+    @property
+    def calibrated(self) -> bytes:
+        """The integer model as it was before fine-tuning."""
+        return bytes(self._begun["integer"])
+
+    def decibels(self) -> dict[str, float]:
+        """Signal to quantization noise of every tensor of the student, on a few faces."""
+        ((_, images),) = self._faces.batches(self._calibration[:LISTENED_TO], LISTENED_TO)
+        return layer_decibels(onnx.load_from_string(self._begun["model"]), self._student, torch.from_numpy(images))
 
     def latency(self, integer: onnx.ModelProto) -> dict[str, dict[str, float]]:
         """Milliseconds a face, float against integer."""
         with _as_backbone(to_float(self._float)) as before, _as_backbone(integer) as after:
             return latency({"float": before, "quantized": after}, self._backbone.size)
 
+    @property
+    def fingerprint(self) -> str:
+        """What a checkpoint must be of: the options and the inputs."""
+        facts = {"options": self._recorded_options(), "inputs": self._inputs(), "preprocess": asdict(self._preprocess)}
+        return sha256_of(canonical_json(facts))
+
+    def _recorded_options(self) -> dict[str, Any]:
+        options = {key: value for key, value in asdict(self._options).items() if key not in ("workers", "preprocess")}
+        return {**options, "bits": str(self._options.bits)}
+
     def _inputs(self) -> dict[str, str]:
         return {"model": self._backbone.sha256, "dataset": self._dataset.sha256}
 
     def facts(self) -> dict[str, Any]:
         """What went in, and how it was trained."""
+        losses = self._tuning.losses
         return {
             "bits": str(self._options.bits),
+            "sparsity": self._options.sparsity,
             "inputs": self._inputs(),
             "parameters": sum(values.numel() for values in self._student.network.parameters()),
             "preprocess": asdict(self._preprocess),
             "faces": len(self._faces),
-            "faces_used": len(self._used),
+            "faces_used": len(self._tuning.used),
+            "faces_held_out": len(self._school.held_out),
             "rejected": [
                 {"source": source, "reason": reason} for source, reason in sorted(self._faces.rejected.items())
             ],
-            "schedule": asdict(self._schedule),
+            "schedule": asdict(self.schedule),
+            "loss": {"first": losses[0], "last": float(np.mean(losses[-10:]))} if losses else None,
+            "checkpoints": self._tuning.checks,
+            "cosine_to_teacher": {"calibrated": self._begun["calibrated"], "fine_tuned": self.measure(self.integer())},
+            "seconds": {"calibrate": self._begun["seconds"], "fine_tune": self._tuning.seconds},
         }
 
 

@@ -1,10 +1,14 @@
 """The teacher: the float network, asked for each face once."""
 
+import zipfile
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 
 from facecore.images import Floats
 from facecore.models import Backbone
+from facecore.provenance import written_whole
 
 
 class Teacher:
@@ -23,3 +27,18 @@ class Teacher:
             self._embeddings[side, rows[new]] = self._backbone.embed(images[new])
             self._known[side, rows[new]] = True
         return np.asarray(self._embeddings[side, rows])
+
+    def save(self, path: Path, fingerprint: str) -> None:
+        """Write what is known, with a text that says of which network and faces."""
+        with written_whole(path) as part, part.open("wb") as stream:
+            np.savez(stream, known=self._known, embeddings=self._embeddings[self._known], fingerprint=fingerprint)
+
+    def load(self, path: Path, fingerprint: str) -> None:
+        """Take over what `save` wrote; one that is missing, damaged, or of other faces or another network is none."""
+        try:
+            with np.load(path) as saved:
+                if str(saved["fingerprint"]) == fingerprint:
+                    self._known[:] = saved["known"]
+                    self._embeddings[self._known] = saved["embeddings"]
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            self._known[:] = False

@@ -1,0 +1,91 @@
+"""A report for a reader: one screen of what the quantized network is worth."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Row = tuple[str, str, str, str]
+HEADER: Row = ("", "full precision", "calibrated", "fine-tuned")
+
+
+def summary(report: Mapping[str, Any]) -> str:
+    """The figures of a report as a table, and what they rest on."""
+    rows = [HEADER, *_accuracies(report), *_cosines(report), *_sizes(report), *_latencies(report)]
+    return "\n".join([_title(report), *_aligned(rows), _arithmetic(report)])
+
+
+def _title(report: Mapping[str, Any]) -> str:
+    made, used, seconds = report["bits"], report["faces_used"], report["seconds"]["fine_tune"]
+    if report["sparsity"]:
+        made = f"{100 * report['sparsity']:g} % of the parameters pruned, {made}"
+    if not used:
+        return f"{made}, calibrated only"
+    steps, each = report["schedule"]["steps"], 1000 * seconds / used
+    return f"{made}, fine-tuned on {used:,} faces in {steps:,} steps, {seconds:.0f} s ({each:.0f} s per 1,000)"
+
+
+def _accuracies(report: Mapping[str, Any]) -> list[Row]:
+    """Percent of the pairs of each protocol, and the standard error."""
+
+    def percent(found: Mapping[str, float]) -> str:
+        return f"{100 * found['accuracy']:.2f} +- {100 * found['standard_error']:.2f} %"
+
+    return [
+        (f"accuracy, {name}", percent(of["float"]), percent(of["calibrated"]), percent(of["fine_tuned"]))
+        for name, of in report.get("accuracy", {}).items()
+    ]
+
+
+def _cosines(report: Mapping[str, Any]) -> list[Row]:
+    before, after = report["cosine_to_teacher"]["calibrated"], report["cosine_to_teacher"]["fine_tuned"]
+    names = {"mean": "cosine to full precision", "p01": "  its 1st percentile"}
+    return [(name, "1", f"{before[key]:.4f}", f"{after[key]:.4f}") for key, name in names.items()]
+
+
+def _sizes(report: Mapping[str, Any]) -> list[Row]:
+    size = report["bytes"]
+    names = {"quantized": "model.onnx", "packed": "model.safetensors"}
+    return [
+        (f"size, {name}", f"{size['float'] / 1e6:.2f} MB", "", f"{size[key] / 1e6:.2f} MB, {_share(size, key)}")
+        for key, name in names.items()
+        if key in size
+    ]
+
+
+def _share(size: Mapping[str, int], key: str) -> str:
+    return f"{100 * size[key] / size['float']:.0f} %"
+
+
+def _latencies(report: Mapping[str, Any]) -> list[Row]:
+    names = {"batch_1": "one face", "batch_64": "a face of 64"}
+    rows = []
+    for key, name in names.items():
+        of = report["latency_ms"][key]
+        faster = of["float"] / of["quantized"]
+        rows.append((f"time, {name}", f"{of['float']:.1f} ms", "", f"{of['quantized']:.1f} ms, {faster:.1f} x"))
+    return rows
+
+
+def _arithmetic(report: Mapping[str, Any]) -> str:
+    done = report["computation"]
+    lines = [
+        f"{100 * done['integer_share']:.1f} % of {done['multiply_adds'] / 1e6:,.0f} million multiply-adds are of bytes"
+    ]
+    if done["float_products"]:
+        lines.append(
+            f"onnxruntime runs {done['float_products']} convolutions or matrix products in floats all the same"
+        )
+    if "packed" in report["bytes"]:
+        lines.append(
+            "model.onnx stores a byte a weight: onnxruntime is no faster below 8 bits, and runs int4 in floats"
+        )
+    return "\n".join(lines)
+
+
+def _aligned(rows: Sequence[Row]) -> list[str]:
+    widths = [max(len(row[place]) for row in rows) for place in range(len(HEADER))]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    ]
