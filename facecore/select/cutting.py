@@ -109,7 +109,7 @@ class RankedCutter:
         before &= level > 0
         kept[able:], before[able:] = False, False
         over = np.zeros(len(rows), np.bool_)
-        least, most = self.limits.least(able), min(self._most(len(rows)), able)
+        least, most = min(self.limits.min_per_identity, able), min(self._most(len(rows)), able)
         admit(rows, able, least, most, trimmed, kept, before, over, cut.admitted, cut.spare)
         winner, highest = nearest_kept(vectors, rows, kept)
         fates = cut.fates

@@ -84,14 +84,6 @@ class Limits:
         if self.min_centre_cosine is not None and not -1 <= self.min_centre_cosine <= 1:
             raise OptionError(f"min_centre_cosine must be from -1 to 1, got {self.min_centre_cosine:g}")
 
-    def least(self, faces: int) -> int:
-        """How many of an identity's faces stay at least."""
-        return min(self.min_per_identity, faces)
-
-    def most(self, faces: int) -> int:
-        """How many of an identity's faces stay at most."""
-        return faces if self.max_per_identity is None else min(self.max_per_identity, faces)
-
 
 class Cutter(Protocol):
     """A selector that knows its store: the two functions of one shard."""
