@@ -11,7 +11,7 @@ from test_quantize_export import residual
 from facecore.errors import OptionError
 from facecore.images import Preprocess
 from facecore.models import OnnxNetwork, load_backbone, load_onnx
-from facecore.quantize import Bits
+from facecore.quantize import Bits, QuantizeOptions
 from facecore.quantize.distill import Schedule
 from facecore.quantize.faces import Faces
 from facecore.quantize.prune import prune
@@ -184,12 +184,12 @@ def school(tmp_path):
 
 def test_training_makes_up_for_what_was_pruned(tmp_path, school):
     narrow = prune(loaded(depthwise(), tmp_path), 0.5)
-    after = recover(narrow, school, Schedule(100, 16))
+    after = recover(narrow, school, QuantizeOptions(), Schedule(100, 16))
     assert shapes(after) == shapes(narrow)
     lost, left = (1 - school.cosine(Student(model, Bits())) for model in (narrow, after))
     assert left < 0.7 * lost
-    assert recover(narrow, school, Schedule(100, 16)) == after
-    assert recover(narrow, school, Schedule(0)) == narrow
+    assert recover(narrow, school, QuantizeOptions(), Schedule(100, 16)) == after
+    assert recover(narrow, school, QuantizeOptions(), Schedule(0)) == narrow
 
 
 def test_the_real_network_at_half_its_parameters(tmp_path, real_data):

@@ -17,6 +17,7 @@ from facecore.manifest import write_manifest
 from facecore.models import load_backbone, load_onnx
 from facecore.provenance import Provenance
 from facecore.quantize import Bits, QuantizeOptions, quantize
+from facecore.quantize.bits import FLOAT
 from facecore.quantize.export import to_float, to_integer
 from facecore.quantize.primitives import Affine, fake_weight, weight_scales
 from facecore.quantize.student import Student
@@ -144,7 +145,7 @@ def test_widths_outside_their_range(text):
 def test_widths_that_are_none(text):
     with pytest.raises(OptionError) as error:
         Bits.parse(text)
-    assert str(error.value) == f"bits are written as w8a8 or w4a8, got {text!r}"
+    assert str(error.value) == f"bits are written as w8a8 or w4a8, or float; got {text!r}"
 
 
 def test_widths_are_read_as_they_are_written():
@@ -325,6 +326,15 @@ def test_pruned_first_then_quantized(tmp_path, faces):
     assert str(error.value) == "sparsity is the fraction of the parameters to prune, in [0, 1); got 1"
 
 
+def test_pruned_and_left_in_floats(tmp_path, faces):
+    report = run(tmp_path, faces, bits=Bits.parse("float"), sparsity=0.5, steps=20)
+    assert (report["bits"], report["decibels"], report["computation"]["integer_share"]) == ("float", {}, 0)
+    assert report["bytes"]["quantized"] == (tmp_path / "quantized" / "model.onnx").stat().st_size
+    assert report["cosine_to_teacher"]["fine_tuned"]["mean"] > report["cosine_to_teacher"]["calibrated"]["mean"]
+    before, after = (load_onnx(tmp_path / name).graph.initializer for name in ("net.onnx", "quantized/model.onnx"))
+    assert sum(np.prod(t.dims) for t in after) < 0.6 * sum(np.prod(t.dims) for t in before)
+
+
 def test_the_integer_model_is_a_model_like_any_other(tmp_path, faces):
     run(tmp_path, faces, preprocess=Preprocess(mean=100, scale=50, bgr=True))
     backbone = load_backbone(tmp_path / "quantized" / "model.onnx")
@@ -357,6 +367,7 @@ def test_epochs_may_be_a_fraction():
         ({"learning_rate": 0.0}, "learning_rate must be above 0 and below 10, got 0"),
         ({"calibration_faces": 0}, "calibration_faces must be at least 1, got 0"),
         ({"patience": 0}, "patience must be at least 1, got 0"),
+        ({"bits": FLOAT}, "bits float quantizes nothing and sparsity 0 prunes nothing; ask for one of them"),
         ({"checkpoint_every": 0}, "checkpoint_every must be at least 1, got 0"),
         ({"held_out": -1}, "held_out must be 0 or more, got -1"),
         ({"ekd_weight": -1.0}, "ekd_weight must be 0 or more, got -1"),

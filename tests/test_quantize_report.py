@@ -127,9 +127,18 @@ def test_the_report_on_one_screen():
 def test_eight_bits_need_no_packed_file():
     size = {"float": 4_000_000, "quantized": 1_000_000}
     lines = summary(report(bits="w8a8", sparsity=0.5, faces_used=0, bytes=size)).splitlines()
-    assert lines[0] == "50 % of the parameters pruned, w8a8, calibrated only"
+    assert lines[0] == "50 % of the parameters pruned, w8a8, not fine-tuned"
     assert lines[-1] == "100.0 % of 221 million multiply-adds are of bytes"
     assert not any("safetensors" in line or "accuracy" in line for line in lines)
+
+
+def test_a_pruned_network_in_floats():
+    lines = summary(report(bits="float", sparsity=0.5)).splitlines()
+    assert lines[:2] == [
+        "50 % of the parameters pruned, float, fine-tuned on 7,940 faces in 249 steps, 389 s (49 s per 1,000)",
+        "                          full precision  pruned     fine-tuned",
+    ]
+    assert lines[-1] == "221 million multiply-adds, all of floats"
 
 
 def test_products_that_a_runtime_does_in_floats_are_said():

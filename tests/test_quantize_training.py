@@ -1,5 +1,6 @@
 """Learned steps against their formulas, equal functions, losses by hand, and a run that is killed and goes on."""
 
+import itertools
 import json
 
 import numpy as np
@@ -15,6 +16,7 @@ from facecore.errors import DataError, ModelError
 from facecore.models import load_onnx
 from facecore.quantize import Bits, QuantizeOptions, quantize
 from facecore.quantize.batches import balanced, orders
+from facecore.quantize.bits import FLOAT
 from facecore.quantize.distill import Distillation, Schedule
 from facecore.quantize.equalise import MARGIN, equalise
 from facecore.quantize.faces import evenly
@@ -415,11 +417,11 @@ def run(tmp_path, faces, out="quantized", *, overwrite=False, **options):
 
 
 def kill_in_step(monkeypatch, number):
-    learn = Distillation.learn
+    learn, steps = Distillation.learn, itertools.count(1)  # of all trainings together
 
     def killed(self, *lesson):
         learn(self, *lesson)
-        if self.step == number:
+        if next(steps) == number:
             raise Killed
 
     monkeypatch.setattr(Distillation, "learn", killed)
@@ -447,6 +449,35 @@ def test_a_killed_run_goes_on_to_the_same_bytes(number, loss, tmp_path, faces, m
         del of["seconds"], of["latency_ms"]
     assert resumed == whole
     assert len(asked) < 2 * 48 - 8  # what the first part asked the teacher is not asked again
+
+
+@pytest.mark.parametrize(
+    ("bits", "number", "left"),
+    [
+        (Bits(8, 8), 7, ["recovery.pt", "teacher.npz"]),
+        (Bits(8, 8), 16, ["checkpoint.pt", "recovery.pt", "teacher.npz"]),
+        (FLOAT, 7, ["checkpoint.pt", "teacher.npz"]),
+    ],
+)
+def test_a_pruned_network_goes_on_from_either_training(bits, number, left, tmp_path, faces, monkeypatch):
+    whole = run(tmp_path, faces, "whole", bits=bits, sparsity=0.3)
+    with monkeypatch.context() as patch:
+        kill_in_step(patch, number)
+        with pytest.raises(Killed):
+            run(tmp_path, faces, bits=bits, sparsity=0.3)
+    assert sorted(p.name for p in (tmp_path / "quantized").iterdir()) == left
+    taken = []
+    learn = Distillation.learn
+    monkeypatch.setattr(Distillation, "learn", lambda self, *lesson: (taken.append(1), learn(self, *lesson)))
+    resumed = run(tmp_path, faces, bits=bits, sparsity=0.3)
+    assert len(taken) == (18 if bits != FLOAT else 9) - (number - 1)
+    assert sorted(p.name for p in (tmp_path / "quantized").iterdir()) == [
+        "calibrated.onnx",
+        "model.onnx",
+        "report.json",
+    ]
+    assert (tmp_path / "quantized" / "model.onnx").read_bytes() == (tmp_path / "whole" / "model.onnx").read_bytes()
+    assert resumed["cosine_to_teacher"] == whole["cosine_to_teacher"]
 
 
 def count_teaching(monkeypatch):

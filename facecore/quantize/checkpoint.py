@@ -11,21 +11,21 @@ from facecore.provenance import written_whole
 
 
 class Checkpoint:
-    """A file with the state of one run; `fingerprint` says of which options and inputs."""
+    """A file with the state of one run; `fingerprint` says of which options and inputs.
 
-    def __init__(self, path: Path, fingerprint: str) -> None:
-        self._path, self._fingerprint = path, fingerprint
+    What a run with other options saved is in the way, unless it may be overwritten.
+    """
+
+    def __init__(self, path: Path, fingerprint: str, *, overwrite: bool) -> None:
+        self._path, self._fingerprint, self._overwrite = path, fingerprint, overwrite
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace what was saved before."""
         with written_whole(self._path) as part:
             torch.save({"fingerprint": self._fingerprint, **state}, part)
 
-    def load(self, *, overwrite: bool) -> dict[str, Any] | None:
-        """What was saved last, None if nothing was.
-
-        What a run with other options saved is nothing if `overwrite`, else a DataError, as is a damaged file.
-        """
+    def load(self) -> dict[str, Any] | None:
+        """What was saved last, None if nothing was; raises DataError if it is damaged, or in the way."""
         if not self._path.exists():
             return None
         try:
@@ -34,7 +34,7 @@ class Checkpoint:
             raise DataError(f"{self._path} cannot be read; delete it to start again") from error
         if state.pop("fingerprint") == self._fingerprint:
             return state
-        if overwrite:
+        if self._overwrite:
             return None
         raise DataError(
             f"{self._path} is of a run with other options or inputs; run that again to finish it, "

@@ -10,13 +10,17 @@ from facecore.quantize.distill import Schedule
 from facecore.quantize.losses import LOSSES
 from facecore.quantize.ranges import RANGES
 
+FLOAT_RATE = 0.3
+"""Of training a pruned network in floats, in 8-bit steps: here weights have somewhere to go."""
+
 
 @dataclass(frozen=True)
 class QuantizeOptions:
     """How to quantize and fine-tune."""
 
     bits: Bits = field(
-        default_factory=Bits, metadata={"help": "Per weight and activation, w8a8 to w2a2.", "parse": Bits.parse}
+        default_factory=Bits,
+        metadata={"help": "Per weight and activation, w8a8 to w2a2; float only prunes.", "parse": Bits.parse},
     )
     edges_8_bit: bool = field(
         default=False, metadata={"help": "8 bits for the weights of the first and last layer, and what the last reads."}
@@ -37,7 +41,7 @@ class QuantizeOptions:
         default=None,
         metadata={
             "help": "Quantization steps that a weight moves in an optimizer step, at the most.  "
-            "[default: 0.002 at 8 bits, 0.006 at 6, 0.02 at 4]"
+            f"[default: 0.002 at 8 bits, 0.006 at 6, 0.02 at 4; {FLOAT_RATE} of an 8-bit step in floats]"
         },
     )
     warm_up: float = field(default=0.05, metadata={"help": "Fraction of the steps in which the rate rises."})
@@ -55,33 +59,39 @@ class QuantizeOptions:
     preprocess: Preprocess | None = None  # None: as the network's file, else the manifest's maker, recorded it
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.epochs) and self.epochs >= 0):
-            raise OptionError(f"epochs must be 0 or more, got {self.epochs:g}")
-        for name, least in (("calibration_faces", 1), ("workers", 1), ("patience", 1), ("checkpoint_every", 1)):
+        for name in ("epochs", "ekd_weight"):
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise OptionError(f"{name} must be at least {least}, got {value}")
+            if not (math.isfinite(value) and value >= 0):
+                raise OptionError(f"{name} must be 0 or more, got {value:g}")
+        for name in ("calibration_faces", "workers", "patience", "checkpoint_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise OptionError(f"{name} must be at least 1, got {value}")
         for name, table in (("ranges", RANGES), ("loss", LOSSES)):
             if getattr(self, name) not in table:
                 raise OptionError(f"no {name} {getattr(self, name)}; there are {', '.join(table)}")
-        if not 0 <= self.sparsity < 1:
-            raise OptionError(f"sparsity is the fraction of the parameters to prune, in [0, 1); got {self.sparsity:g}")
         if self.held_out < 0:
             raise OptionError(f"held_out must be 0 or more, got {self.held_out}")
-        if not (math.isfinite(self.ekd_weight) and self.ekd_weight >= 0):
-            raise OptionError(f"ekd_weight must be 0 or more, got {self.ekd_weight:g}")
         if not 0 <= self.max_rejected <= 1:
             raise OptionError(
                 f"max_rejected is the fraction of the faces that may be rejected, in [0, 1]; got {self.max_rejected}"
             )
+        self._check_sparsity()
         self.schedule(1)
+
+    def _check_sparsity(self) -> None:
+        if not 0 <= self.sparsity < 1:
+            raise OptionError(f"sparsity is the fraction of the parameters to prune, in [0, 1); got {self.sparsity:g}")
+        if self.bits.is_float and not self.sparsity:
+            raise OptionError("bits float quantizes nothing and sparsity 0 prunes nothing; ask for one of them")
 
     def schedule(self, faces: int) -> Schedule:
         """The steps that the epochs come to on this many faces, and the rate."""
         steps = math.ceil(self.epochs * faces / max(1, self.batch_size)) if self.steps is None else self.steps
-        rate = self.learning_rate
-        if (
-            rate is None
-        ):  # measured at 8, 6 and 4 bits on MobileFaceNet; a step is a larger part of a weight at few bits
-            rate = 0.002 * 10 ** ((8 - min(self.bits.weights, self.bits.activations)) / 4)
+        rate = _usual_rate(self.bits) if self.learning_rate is None else self.learning_rate
         return Schedule(steps, self.batch_size, rate, self.warm_up, self.seed)
+
+
+def _usual_rate(bits: Bits) -> float:
+    """As measured on MobileFaceNet at 8, 6 and 4 bits: a step is ever more of a weight."""
+    return FLOAT_RATE if bits.is_float else 0.002 * 10 ** ((8 - min(bits.weights, bits.activations)) / 4)

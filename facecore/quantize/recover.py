@@ -1,47 +1,36 @@
 """Training in floats: what a pruned network needs before its ranges are worth calibrating."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
-import numpy as np
 import onnx
-import torch
-from torch import nn
 
-from facecore.progress import progress
-from facecore.quantize.batches import orders
-from facecore.quantize.bits import Bits
-from facecore.quantize.distill import Distillation, Schedule
-from facecore.quantize.losses import Cosine
+from facecore.quantize.bits import FLOAT
+from facecore.quantize.distill import Schedule
+from facecore.quantize.options import FLOAT_RATE, QuantizeOptions
 from facecore.quantize.student import Student
-from facecore.quantize.tuning import School
-
-RATE = 0.3
-"""Of training, in 8-bit steps: a hundred times that of fine-tuning, since here weights have somewhere to go."""
+from facecore.quantize.tuning import School, Tuning
 
 
-class _Unquantized(Student):
-    """A student before calibration, which computes in floats; a weight's step is what it would be at 8 bits."""
-
-    def parameters(self) -> list[tuple[nn.Parameter, float]]:
-        return [(values, (float(values.detach().abs().max()) or 1.0) / 127) for values in self.network.weights.values()]
-
-
-def recover(model: onnx.ModelProto, school: School, schedule: Schedule) -> onnx.ModelProto:
+def recover(
+    model: onnx.ModelProto,
+    school: School,
+    options: QuantizeOptions,
+    schedule: Schedule,
+    *,
+    saved: dict[str, Any] | None = None,
+    on_checkpoint: Callable[[dict[str, Any]], object] = lambda state: None,
+) -> onnx.ModelProto:
     """The float network after as many steps as the schedule has, towards the teacher's embeddings.
 
+    `on_checkpoint` is given what `saved` must be for a killed run to go on from there.
     Raises ModelError if the loss is not finite.
     """
-    student = _Unquantized(model, Bits())
-    distillation = Distillation(student, Cosine(), replace(schedule, learning_rate=RATE))
-    plan = list(orders(school.training, schedule))
-    if not plan:
-        return model
-    batches = school.faces.batches(np.concatenate([rows for rows, _ in plan]), len(plan[0][0]))
-    with progress(len(plan), "recover", "steps") as bar:
-        for (_, mirrored), (rows, images) in zip(plan, batches, strict=True):
-            images = np.ascontiguousarray(images[..., ::-1]) if mirrored else images
-            target = school.teacher.embed(rows, images, mirrored=mirrored)
-            distillation.learn(torch.from_numpy(images), torch.from_numpy(target), torch.zeros(len(rows)))
-            bar.set_postfix(loss=f"{(distillation.losses or [0])[-1]:.4f}")
-            bar.update(1)
-    return student.network.write_back()
+    student = Student(model, FLOAT)
+    tuning = Tuning(student, school, options, replace(schedule, learning_rate=FLOAT_RATE))
+    if saved is not None:
+        student.restore(saved["student"])
+        tuning.restore(saved)
+    tuning.run(lambda: on_checkpoint(tuning.state()))
+    return student.model()

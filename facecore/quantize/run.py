@@ -59,9 +59,10 @@ def quantize(
     report_path, cache = out / REPORT, out / "teacher.npz"
     refuse_to_overwrite(*(out / name for name in artefact_names(options.bits)), report_path, overwrite=overwrite)
     run = _Run(dataset, model, options, arch)
-    checkpoint = Checkpoint(out / "checkpoint.pt", run.fingerprint)
+    checkpoint = Checkpoint(out / "checkpoint.pt", run.fingerprint, overwrite=overwrite)
+    recovery = Checkpoint(out / "recovery.pt", run.fingerprint, overwrite=overwrite)
     log.info("%s: %s", model, json.dumps(asdict(run.schedule)))
-    run.begin(checkpoint.load(overwrite=overwrite), cache)
+    run.begin(checkpoint.load(), recovery, cache)
     run.fine_tune(checkpoint, cache)
     integer = run.integer()
     files = artefacts(integer, run.calibrated, options.bits)
@@ -79,6 +80,7 @@ def quantize(
             part.write_bytes(content)
     write_text_whole(report_path, to_json(report))
     checkpoint.remove()
+    recovery.remove()
     cache.unlink(missing_ok=True)
     return report
 
@@ -108,12 +110,12 @@ class _Run:
         self._tuning: Tuning
         self._begun: dict[str, Any]  # what calibration found, for the checkpoints
 
-    def begin(self, saved: dict[str, Any] | None, cache: Path) -> None:
-        """Calibrate, or go on from a checkpoint."""
+    def begin(self, saved: dict[str, Any] | None, recovery: Checkpoint, cache: Path) -> None:
+        """Prune and calibrate, or go on from a checkpoint."""
         self._school.teacher.load(cache, self.fingerprint)
         if saved is None:
             began = time.perf_counter()
-            model = self._calibrate()
+            model = self._calibrate(self._pruned(recovery, cache))
             integer = self.integer()
             self._begun = {"model": model.SerializeToString(), "integer": integer.SerializeToString()}
             self._begun["calibrated"] = self.measure(integer)
@@ -126,10 +128,13 @@ class _Run:
         self._tuning = Tuning(self._student, self._school, self._options, self.schedule)
         if saved is not None:
             self._tuning.restore(saved["tuning"])
-        log.info("calibrated: mean cosine to full precision %.4f", self._begun["calibrated"]["mean"])
+        log.info("before fine-tuning: mean cosine to full precision %.4f", self._begun["calibrated"]["mean"])
 
-    def _calibrate(self) -> onnx.ModelProto:
+    def _calibrate(self, narrow: onnx.ModelProto) -> onnx.ModelProto:
         """Make the student, with the ranges of its tensors; returns the float network that it computes."""
+        if self._options.bits.is_float:
+            self._student = self._new_student(narrow)
+            return narrow
         batches = self._faces.batches(self._calibration, CALIBRATION_BATCH)
         readable = [torch.from_numpy(images) for found, images in batches if len(found)]
         if not readable:
@@ -137,7 +142,6 @@ class _Run:
             raise DataError(
                 f"none of {len(self._calibration):,} faces can be read, first {source}: {reason}; mend the data set"
             )
-        narrow = self._pruned()
         with progress(2 * len(readable) + len(readable[:SEARCHED]), "calibrate", "batches") as bar:
             model = equalise(narrow, readable, on_batch=bar.update)
             model = apart(model) if self._options.bits.activations < 8 else model
@@ -145,11 +149,24 @@ class _Run:
             self._student.calibrate(readable, ranges=self._options.ranges, on_batch=bar.update)
         return model
 
-    def _pruned(self) -> onnx.ModelProto:
-        """The float network to quantize: the teacher's own, or a narrower one that learnt to do without the rest."""
-        if not self._options.sparsity:
-            return self._float
-        return recover(prune(self._float, self._options.sparsity), self._school, self.schedule)
+    def _pruned(self, recovery: Checkpoint, cache: Path) -> onnx.ModelProto:
+        """The network to begin with: the teacher's own, or a narrower one.
+
+        What is quantized next learns to do without the rest first; what stays in floats is fine-tuned to that end.
+        """
+        narrow = prune(self._float, self._options.sparsity) if self._options.sparsity else self._float
+        if narrow is self._float or self._options.bits.is_float:
+            return narrow
+
+        def save(state: dict[str, Any]) -> None:
+            self._school.teacher.save(cache, self.fingerprint)
+            recovery.save({"tuning": state, "rejected": self._faces.rejected})
+
+        saved = recovery.load()
+        if saved is not None:
+            self._faces.reject(saved["rejected"])
+        state = saved["tuning"] if saved is not None else None
+        return recover(narrow, self._school, self._options, self.schedule, saved=state, on_checkpoint=save)
 
     def _new_student(self, model: onnx.ModelProto) -> Student:
         return Student(model, self._options.bits, edges_8_bit=self._options.edges_8_bit)
@@ -164,8 +181,11 @@ class _Run:
         self._tuning.run(save)
 
     def integer(self) -> onnx.ModelProto:
-        """The student as it is now, as an integer model that says how it was made."""
-        integer = to_integer(self._student.model(), self._student.quantizers, self._student.weight_quantizers)
+        """The student as it is now, as an integer model that says how it was made; with the bits float, a float one."""
+        student = self._student
+        integer = student.model()
+        if not self._options.bits.is_float:
+            integer = to_integer(integer, student.quantizers, student.weight_quantizers)
         record_preprocess(integer, self._preprocess)
         made = Provenance("quantize", self._recorded_options(), self._inputs())
         integer.metadata_props.add(key="facecore", value=made.to_json())
@@ -190,13 +210,16 @@ class _Run:
         return bytes(self._begun["integer"])
 
     def decibels(self) -> dict[str, float]:
-        """Signal to quantization noise of every tensor of the student, on a few faces."""
+        """Signal to quantization noise of every tensor of the student, on a few faces; none where all are floats."""
+        if self._options.bits.is_float:
+            return {}
         ((_, images),) = self._faces.batches(self._calibration[:LISTENED_TO], LISTENED_TO)
         return layer_decibels(onnx.load_from_string(self._begun["model"]), self._student, torch.from_numpy(images))
 
     def latency(self, integer: onnx.ModelProto) -> dict[str, dict[str, float]]:
-        """Milliseconds a face, float against integer."""
-        with _as_backbone(to_float(self._float)) as before, _as_backbone(integer) as after:
+        """Milliseconds a face before and after, with PReLU written alike."""
+        float_ = self._float if self._options.bits.is_float else to_float(self._float)
+        with _as_backbone(float_) as before, _as_backbone(integer) as after:
             return latency({"float": before, "quantized": after}, self._backbone.size)
 
     @property

@@ -27,14 +27,18 @@ class Student:
     """A network with quantizers on its weights and tensors: first it observes ranges, then it computes with them.
 
     From `calibrate` on, the parameters of a Conv or Gemm weight are in steps of its output channels' scales, so that a
-    training rate means the same in every channel of every network, at any number of bits.
+    training rate means the same in every channel of every network, at any number of bits. With the bits FLOAT it has
+    no quantizers, is never calibrated, and can be trained as it is.
     """
 
     def __init__(self, model: onnx.ModelProto, bits: Bits, *, edges_8_bit: bool = False) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network = OnnxNetwork(model).eval().to(self.device)
-        self._bits_of = activation_bits(model.graph, bits.activations, edges_8_bit=edges_8_bit)
-        self._weight_bits = weight_bits(model.graph, bits.weights, edges_8_bit=edges_8_bit)
+        self._bits_of: dict[str, int] = {}
+        self._weight_bits: dict[str, int] = {}
+        if not bits.is_float:
+            self._bits_of = activation_bits(model.graph, bits.activations, edges_8_bit=edges_8_bit)
+            self._weight_bits = weight_bits(model.graph, bits.weights, edges_8_bit=edges_8_bit)
         self._inputs = {  # what a bias is added to: a tensor times a weight
             node.inputs[2]: (node.inputs[0], node.inputs[1])
             for node in self.network.nodes
@@ -174,4 +178,5 @@ class Student:
                 self._scales[name].data.copy_(values)
             else:
                 self._scales[name] = nn.Parameter(values.to(self.device).clone())
-        self._hook()
+        if self._scales:
+            self._hook()

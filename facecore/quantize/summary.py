@@ -4,13 +4,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Row = tuple[str, str, str, str]
-HEADER: Row = ("", "full precision", "calibrated", "fine-tuned")
+COLUMNS = 4
 
 
 def summary(report: Mapping[str, Any]) -> str:
     """The figures of a report as a table, and what they rest on."""
-    rows = [HEADER, *_accuracies(report), *_cosines(report), *_sizes(report), *_latencies(report)]
+    rows = [_header(report), *_accuracies(report), *_cosines(report), *_sizes(report), *_latencies(report)]
     return "\n".join([_title(report), *_aligned(rows), _arithmetic(report)])
+
+
+def _header(report: Mapping[str, Any]) -> Row:
+    return ("", "full precision", "pruned" if report["bits"] == "float" else "calibrated", "fine-tuned")
 
 
 def _title(report: Mapping[str, Any]) -> str:
@@ -18,7 +22,7 @@ def _title(report: Mapping[str, Any]) -> str:
     if report["sparsity"]:
         made = f"{100 * report['sparsity']:g} % of the parameters pruned, {made}"
     if not used:
-        return f"{made}, calibrated only"
+        return f"{made}, not fine-tuned"
     steps, each = report["schedule"]["steps"], 1000 * seconds / used
     return f"{made}, fine-tuned on {used:,} faces in {steps:,} steps, {seconds:.0f} s ({each:.0f} s per 1,000)"
 
@@ -67,6 +71,8 @@ def _latencies(report: Mapping[str, Any]) -> list[Row]:
 
 def _arithmetic(report: Mapping[str, Any]) -> str:
     done = report["computation"]
+    if report["bits"] == "float":
+        return f"{done['multiply_adds'] / 1e6:,.0f} million multiply-adds, all of floats"
     lines = [
         f"{100 * done['integer_share']:.1f} % of {done['multiply_adds'] / 1e6:,.0f} million multiply-adds are of bytes"
     ]
@@ -82,7 +88,7 @@ def _arithmetic(report: Mapping[str, Any]) -> str:
 
 
 def _aligned(rows: Sequence[Row]) -> list[str]:
-    widths = [max(len(row[place]) for row in rows) for place in range(len(HEADER))]
+    widths = [max(len(row[place]) for row in rows) for place in range(COLUMNS)]
     return [
         "  ".join(
             [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
