@@ -115,6 +115,35 @@ def real_faces(result: Result) -> list[str]:
     return _table(["set", "rank", "faces kept", "identities kept", "t*", "dropped", "wall, s"], rows)
 
 
+def quantize_speed(result: Result) -> list[str]:
+    """Files of networks, then training steps."""
+    rows = []
+    for one in result["networks"]:
+        size, milliseconds = one["bytes"], one["latency_ms"]
+        shares = [f"{size[name] / size['float']:.3f}" for name in ("w8a8", "w6a6 packed", "w4a4 packed")]
+        faster = [f"{of['float'] / of['w8a8']:.1f}" for of in milliseconds.values()]
+        taken = f"{milliseconds['batch_1']['float']:.1f} to {milliseconds['batch_1']['w8a8']:.1f}"
+        cells = [one["arch"], f"{size['float'] / 1e6:.1f}", *shares, f"{100 * one['integer_share']:.1f} %", taken]
+        rows.append([*cells, *faster])
+    head = ["", "float, MB", "w8a8 / float", "w6a6 packed", "w4a4 packed", "integer multiply-adds", "ms a face"]
+    steps = [
+        [
+            one["arch"],
+            str(one["batch"]),
+            f"{one['float_seconds']:.2f}",
+            *(f"{r:.2f}" for r in one["over_float"].values()),
+        ]
+        for one in result["training"]
+    ]
+    return [
+        *_table([*head, "times as fast", "in batches of 64"], rows),
+        "",
+        "A training step of the same networks, all quantizers on, against one in floats:",
+        "",
+        *_table(["", "faces a step", "float, cpu, s", *(f"{of} / float" for of in ("w8a8", "w4a4"))], steps),
+    ]
+
+
 @dataclass(frozen=True)
 class Section:
     """A table of the README: its result, what is measured, how to measure it again, and how it is told."""
@@ -192,6 +221,14 @@ SECTIONS = (
         "The same 60 % of real data sets by every rank; t* is the cosine above which a kept face suppresses.",
         "real_faces.py LFW=embeddings/lfw CFP=embeddings/cfp",
         real_faces,
+    ),
+    Section(
+        "quantize_speed",
+        "Integer networks",
+        "arcface_torch's networks with random weights, on one core: the sizes of their files, the time of a face "
+        "against a float file with PReLU written alike, in turns, and a step of fine-tuning.",
+        "quantize_speed.py",
+        quantize_speed,
     ),
 )
 

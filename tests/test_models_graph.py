@@ -12,6 +12,7 @@ from test_models_onnx import batch_of, by_onnxruntime, floats, model_of, small, 
 from facecore.errors import ModelError
 from facecore.images import Preprocess
 from facecore.models import OnnxNetwork, load_onnx, record_preprocess
+from facecore.models.onnx_operators import OPERATORS
 
 
 def node(op, inputs, output, **attributes):
@@ -431,3 +432,16 @@ def test_the_real_network(real_data):
     assert np.abs(got.detach().numpy() - expected).max() < 1e-5 * np.abs(expected).max()
     got.square().sum().backward()
     assert all(value.grad is not None and value.grad.abs().max() > 0 for value in network.parameters())
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3, 1, 1), (1, 3, 1, 1), (4,), (3, 4, 4)])
+def test_the_gradient_of_prelu_is_that_of_its_definition(shape):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, 4, 4, generator=generator, dtype=torch.float64).requires_grad_()
+    slope = torch.rand(shape, generator=generator, dtype=torch.float64).requires_grad_()
+    ours = OPERATORS["PRelu"]([x, slope], {})
+    plain = torch.where(x > 0, x, slope * x)
+    assert torch.equal(ours, plain)
+    upstream = torch.randn(ours.shape, generator=generator, dtype=torch.float64)
+    for ours_, plain_ in zip(*(torch.autograd.grad(y, (x, slope), upstream) for y in (ours, plain)), strict=True):
+        torch.testing.assert_close(ours_, plain_)
