@@ -144,6 +144,26 @@ def quantize_speed(result: Result) -> list[str]:
     ]
 
 
+def data_loading(result: Result) -> list[str]:
+    """How long training waits."""
+    rows = [
+        [
+            one["source"],
+            f"{one['arch']}, {one['augment']}" if one["augment"] else one["arch"],
+            f"{one['faces_per_second']:,.0f}",
+            f"{one['waiting_share']:.1%}",
+            f"{one['loader_faces_per_second']:,.0f}",
+        ]
+        for one in result["runs"]
+    ]
+    return [
+        *_table(["", "network", "faces trained on in a second", "of it waiting", "loaded alone, in a second"], rows),
+        "",
+        f"{result['faces']:,} faces of {result['identities']:,} identities, {result['workers']} threads that load; "
+        f"batches of {result['batch_size']}.",
+    ]
+
+
 @dataclass(frozen=True)
 class Section:
     """A table of the README: its result, what is measured, how to measure it again, and how it is told."""
@@ -214,6 +234,14 @@ SECTIONS = (
         "have it bisected until the count is within 0.1 %.",
         "rivals_100k.py --semhash-python PYTHON",
         rivals_100k,
+    ),
+    Section(
+        "data_loading",
+        "Training that waits for faces",
+        "The share of its time that `facecore train` spends waiting, and how fast faces are read, decoded, augmented "
+        "and put into batches where no network takes them.",
+        "data_loading.py",
+        data_loading,
     ),
     Section(
         "real_faces",

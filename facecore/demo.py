@@ -40,7 +40,9 @@ class DemoOptions:
     @property
     def training(self) -> TrainOptions:
         """How to train the proxy."""
-        return TrainOptions(steps=self.steps, seed=self.seed)
+        return TrainOptions(
+            arch="tiny", margin=0.2, scale=24, steps=self.steps, batch_size=64, warm_up=0.1, seed=self.seed
+        )
 
 
 def demo(out: Path, options: DemoOptions, *, overwrite: bool = False) -> Iterator[str]:
@@ -56,10 +58,10 @@ def demo(out: Path, options: DemoOptions, *, overwrite: bool = False) -> Iterato
         f"drew      {drawn.faces:,} faces of {drawn.identities:,} identities, {drawn.duplicates:,} of them planted "
         f"near-duplicates and {drawn.wrong_labels} under a wrong label"
     )
-    proxy = out / "proxy.onnx"
     faces = open_dataset(drawn.images)
-    trained = train(faces, proxy, options.training, overwrite=overwrite)
-    yield f"trained   a proxy of {trained.parameters:,} parameters on them ({proxy})"
+    trained = train(faces, out / "proxy", options.training, overwrite=overwrite)
+    proxy = out / "proxy" / "backbone.onnx"
+    yield f"trained   a proxy of {trained['parameters']:,} parameters on them ({proxy})"
     store = embed(faces, proxy, out / "embeddings", EmbedOptions(), overwrite=overwrite)
     yield f"embedded  {store.faces:,} faces, {store.rejected} rejected ({out / 'embeddings'})"
 

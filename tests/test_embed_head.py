@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import safetensors.torch
 import torch
 from click.testing import CliRunner
 from hypothesis import given, settings
@@ -21,7 +22,7 @@ from test_models_onnx import small, written
 
 from facecore.cli import main
 from facecore.embed import EmbedOptions, head
-from facecore.embed.head import Head, class_numbers, read_weights
+from facecore.embed.head import Head, class_numbers, named_numbers, read_names, read_weights
 from facecore.embeddings import Embeddings, metadata_path
 from facecore.errors import DataError, ModelError, OptionError
 from facecore.images import Preprocess, decode, to_input
@@ -260,6 +261,31 @@ def test_every_format_gives_the_weights(name, tmp_path):
 def test_safetensors(tmp_path):
     pytest.importorskip("safetensors.torch").save_file({"weight": as_torch(WEIGHTS)}, tmp_path / "head.safetensors")
     np.testing.assert_array_equal(read_weights(tmp_path / "head.safetensors", 4).numpy(), WEIGHTS)
+
+
+def named(path, names):
+    values = torch.tensor(np.frombuffer(json.dumps(names).encode(), np.uint8))
+    safetensors.torch.save_file({"weight": as_torch(WEIGHTS), "identities": values}, path)
+    return path
+
+
+def test_classes_are_found_by_the_names_in_the_head(tmp_path):
+    path = named(tmp_path / "head.safetensors", ["zoe", "fa", "al", "7", "bo", "0"])
+    assert named_numbers(pa.array(["0", "al", "zoe"]), read_names(path), path).tolist() == [5, 2, 0]
+    with pytest.raises(DataError) as error:
+        named_numbers(pa.array(["al", "cy", "di"]), read_names(path), path)
+    assert str(error.value) == (
+        f"{path} has no class for 2 of 3 identities, first cy; embed those that it was trained on"
+    )
+
+
+def test_a_share_of_the_identities_has_the_same_probabilities(tmp_path):
+    share, every = pa.chunked_array([["cy", "al"]]), pa.chunked_array([list(PEOPLE)])
+    by_name = Head(named(tmp_path / "head.safetensors", list(PEOPLE)), share, dimension=4)
+    by_place = Head(saved(tmp_path / "head.npy"), every, dimension=4)
+    vectors = np.random.default_rng(1).normal(size=(2, 4)).astype(np.float32)
+    ours, plain = (head.probabilities(vectors, head.classes(share)) for head in (by_name, by_place))
+    np.testing.assert_array_equal(ours, plain)
 
 
 def test_safetensors_that_is_not_installed(tmp_path, monkeypatch):

@@ -17,12 +17,13 @@ ROOT = Path(facecore.__file__).parent
 LAYERS = [
     {"errors", "progress", "parallel", "compiled", "grid"},
     {"provenance", "__init__"},
-    {"manifest", "images"},
+    {"manifest", "images", "checkpoint"},
     {"embeddings"},
     {"centres"},
     {"readers", "models", "search"},
     {"embed", "select", "train", "quantize", "synthesis", "verify", "review", "importing", "forget"},
     {"accuracy", "commands", "demo"},  # accuracy and demo compose the stages, which never import each other
+    {"curve", "report"},
     {"cli"},
     {"__main__"},
 ]

@@ -2,7 +2,16 @@
 
 import os
 
-from facecore.cli import networks, reviews, stores, subsets  # noqa: F401 (each registers its commands)
+from facecore.cli import (  # noqa: F401 (each registers its commands)
+    curves,
+    networks,
+    pages,
+    reviews,
+    stores,
+    subsets,
+    synthesis,
+    training,
+)
 from facecore.cli.group import main
 
 __all__ = ["main", "run"]

@@ -49,11 +49,14 @@ def main() -> None:
     """Find the faces that matter: select a core set, and fine-tune low-bit networks on it.
 
     \b
+    facecore train DATASET                     a network to embed with, if you have none
     facecore embed DATASET --model M           vectors of every face; import, where you have them
     facecore nms --keep 0.6                    the subset, and a reason for every face left out
     facecore audit subset.parquet              whether all of that is true
     facecore quantize --manifest S --model M   an integer network, fine-tuned on the subset
     facecore verify --model M --pairs P        what it is worth
+    facecore curve --model M --verify P        accuracy against the fraction of the data
+    facecore report DIR                        a page to look at all of it
     """  # noqa: D301 (click wants the control character itself)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
 

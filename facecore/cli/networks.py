@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from facecore.cli.curves import run_curve
 from facecore.cli.group import FILE, arch, images, model, overwrite, stage
+from facecore.errors import OptionError
 
 if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes seconds
     from facecore.demo import DemoOptions
@@ -26,6 +28,9 @@ if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes
     metavar="NAME=PAIRS[,IMAGES]",
     help="Pairs as for facecore verify, to measure the accuracy on, before and after; may be repeated.",
 )
+@click.option(
+    "--fractions", help="Instead: a curve over the first rows of a manifest of nms --order, such as 0.1,0.5,1."
+)
 @arch
 @overwrite
 def quantize_command(
@@ -34,16 +39,24 @@ def quantize_command(
     images: Path | None,
     out: Path,
     checks: tuple[str, ...],
+    fractions: str | None,
     arch: str | None,
     overwrite: bool,
     options: "QuantizeOptions",
 ) -> None:
     """Turn a network into an integer one: calibrate, fine-tune on the faces of a manifest, write model.onnx."""
     from facecore.accuracy import Check, quantize_and_verify
+    from facecore.curve import CurveOptions, Order, Sweep, parse_fractions
     from facecore.quantize import summary
     from facecore.readers import open_dataset
 
     protocols = [Check.parse(check) for check in checks]
+    if fractions is not None:
+        if overwrite:
+            raise OptionError("a curve goes on with what is there; leave out --overwrite, or choose another --out")
+        asked = CurveOptions(parse_fractions(fractions), seeds=1, quantize=options)
+        run_curve(Sweep(Order(manifest), model, out, asked, tuple(protocols), images, arch))
+        return
     faces = open_dataset(manifest, images=images)
     report = quantize_and_verify(faces, model, out, options, protocols, arch=arch, overwrite=overwrite)
     click.echo(f"{out}: {summary(report)}")

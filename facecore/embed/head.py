@@ -1,6 +1,7 @@
 """A classifier's weights: how sure it is of every face's own identity."""
 
 import importlib
+import json
 import math
 import warnings
 import zipfile
@@ -27,7 +28,7 @@ Numbers = npt.NDArray[np.int64]
 
 
 class Head:
-    """A classifier over the identities of a data set: class i is the i-th of them, or that named i."""
+    """A classifier over the identities of a data set: class i is as the file names it, or the i-th, or that named i."""
 
     def __init__(
         self, path: Path, identity: pa.ChunkedArray, dimension: int, *, scale: float = 64.0, margin: float = 0.5
@@ -41,7 +42,10 @@ class Head:
         self._lengths = _lengths(weights, path).to(best_device())  # (classes,)
         self._weights = weights.to(best_device())  # (classes, d); on the CPU the file itself, where it can be mapped
         self._names = pc.unique(identity)
-        self._numbers = class_numbers(self._names, len(weights), path)
+        named = read_names(path)
+        self._numbers = (
+            class_numbers(self._names, len(weights), path) if named is None else named_numbers(self._names, named, path)
+        )
         self._scale, self._margin = scale, margin
         self.recipe = {"sha256": sha256_of_file(path), "scale": float(scale), "margin": float(margin)}
 
@@ -89,6 +93,27 @@ def class_numbers(names: pa.Array, classes: int, path: Path) -> Numbers:
             "different numbers below that; give the head that was trained on just these identities"
         )
     return np.arange(classes)
+
+
+def named_numbers(names: pa.Array, named: pa.Array, path: Path) -> Numbers:
+    """The class of each identity by the names of the classes; raises DataError if one has none."""
+    found = pc.index_in(names, value_set=named)
+    missing = names.filter(found.is_null())
+    if len(missing):
+        raise DataError(
+            f"{path} has no class for {len(missing):,} of {len(names):,} identities, first {missing[0]}; "
+            "embed those that it was trained on"
+        )
+    numbers: Numbers = found.cast(pa.int64()).to_numpy()
+    return numbers
+
+
+def read_names(path: Path) -> pa.Array | None:
+    """The identities of the classes of a head that facecore train wrote, as JSON in bytes; None in any other file."""
+    if path.suffix.lower() != ".safetensors":
+        return None
+    held = _read_safetensors(path).get("identities")
+    return None if held is None else pa.array(json.loads(held.numpy().tobytes()), pa.string())
 
 
 def read_weights(path: Path, dimension: int) -> Tensor:

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import torch
 
+from facecore.checkpoint import Checkpoint
 from facecore.errors import DataError
 from facecore.images import Floats, Preprocess
 from facecore.models import Backbone, load_backbone, load_onnx, record_preprocess
@@ -27,7 +28,6 @@ from facecore.provenance import (
     written_whole,
 )
 from facecore.quantize.artefacts import PACKED, REPORT, artefact_names, artefacts, sizes, to_json
-from facecore.quantize.checkpoint import Checkpoint
 from facecore.quantize.equalise import equalise
 from facecore.quantize.export import to_float, to_integer
 from facecore.quantize.faces import Faces, evenly

@@ -25,6 +25,7 @@ from facecore.provenance import Provenance
 from facecore.synthesis.face import Person, a_person, a_shot
 from facecore.synthesis.paint import draw_face
 from facecore.synthesis.picture import encode, encode_again
+from facecore.synthesis.streams import MISFILED, PAIRS, PEOPLE, PLANTED, SHOTS, SIZES, STRANGERS, stream
 
 FOLDS = 10
 _TEST_FACES = 8  # of each identity of the test set
@@ -32,9 +33,6 @@ _FEWEST = 3  # faces of an identity, however long the tail
 _SPREAD = 0.55  # standard deviation of the logarithm of an identity's size
 _JITTER = 0.08  # of a burst, as a part of what a new picture would vary by
 _STAGE = "draw"
-
-# Streams of random numbers: no two uses of the seed share one.
-_PEOPLE, _STRANGERS, _SIZES, _SHOTS, _PLANTED, _MISFILED, _PAIRS = range(7)
 
 TRUTH = pa.schema(
     [(name, pa.string()) for name in ("face_id", "identity", "true_identity", "duplicate_of", "kind")]
@@ -125,17 +123,13 @@ def draw_dataset(out: Path, options: DrawOptions, *, overwrite: bool = False) ->
 
 def person_of(seed: int, number: int, *, stranger: bool = False) -> Person:
     """Somebody of the data set or, if a stranger, of the test: a function of the arguments alone."""
-    return a_person(_random(seed, _STRANGERS if stranger else _PEOPLE, number))
+    return a_person(stream(seed, STRANGERS if stranger else PEOPLE, number))
 
 
 def originals_of(number: int, options: DrawOptions) -> int:
     """How many different faces an identity has: log-normal about the mean, so that some have several times as many."""
-    size = _random(options.seed, _SIZES, number).lognormal(math.log(options.faces) - _SPREAD**2 / 2, _SPREAD)
+    size = stream(options.seed, SIZES, number).lognormal(math.log(options.faces) - _SPREAD**2 / 2, _SPREAD)
     return max(_FEWEST, round(size))
-
-
-def _random(seed: int, *key: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=key)))
 
 
 def _write_faces(root: Path, options: DrawOptions) -> list[_Face]:
@@ -160,9 +154,9 @@ def _faces_of(number: int, options: DrawOptions) -> Iterator[_Face]:
     seed, identity, person = options.seed, _name(number), person_of(options.seed, number)
     originals = originals_of(number, options)
     copies = round(originals * options.duplicates / (1 - options.duplicates))
-    planted = _random(seed, _PLANTED, number)
+    planted = stream(seed, PLANTED, number)
     names = [f"{place:04d}.jpg" for place in planted.permutation(originals + copies).tolist()]
-    shots = [a_shot(_random(seed, _SHOTS, number, face)) for face in range(originals)]
+    shots = [a_shot(stream(seed, SHOTS, number, face)) for face in range(originals)]
     pictures = [encode(draw_face(person, shot)) for shot in shots]
     for name, picture in zip(names, pictures, strict=False):
         yield _Face(identity, name, picture, identity, None, "original")
@@ -177,14 +171,14 @@ def _faces_of(number: int, options: DrawOptions) -> Iterator[_Face]:
 
 def _misfiled(options: DrawOptions) -> dict[int, int]:
     """Identities that hold one wrong face, each with the number of whom it shows."""
-    random = _random(options.seed, _MISFILED)
+    random = stream(options.seed, MISFILED)
     chosen = random.choice(options.identities, options.wrong_labels, replace=False)
     away = random.integers(1, options.identities, options.wrong_labels)
     return dict(zip(chosen.tolist(), ((chosen + away) % options.identities).tolist(), strict=True))
 
 
 def _misfiled_face(filed: int, shown: int, place: int, seed: int) -> _Face:
-    shot = a_shot(_random(seed, _MISFILED, filed))
+    shot = a_shot(stream(seed, MISFILED, filed))
     picture = encode(draw_face(person_of(seed, shown), shot))
     return _Face(_name(filed), f"{place:04d}.jpg", picture, _name(shown), None, "wrong-label")
 
@@ -203,14 +197,14 @@ def _write_test(root: Path, options: DrawOptions) -> None:
             folder.mkdir(parents=True)
             person = person_of(options.seed, number, stranger=True)
             for face in range(_TEST_FACES):
-                shot = a_shot(_random(options.seed, _STRANGERS, number, face))
+                shot = a_shot(stream(options.seed, STRANGERS, number, face))
                 (folder / f"{face:04d}.jpg").write_bytes(encode(draw_face(person, shot)))
             bar.update()
-    with (root / "pairs.csv").open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
+    with (root / "pairs.csv").open("w", encoding="utf-8", newline="") as text:
+        writer = csv.writer(text, lineterminator="\n")
         writer.writerow(("left", "right", "same", "fold"))
         for fold, people in enumerate(np.array_split(names, FOLDS), 1):
-            random = _random(options.seed, _PAIRS, fold)
+            random = stream(options.seed, PAIRS, fold)
             writer.writerows((*pair, fold) for pair in _pairs(people.tolist(), options.test_pairs // FOLDS, random))
 
 

@@ -1,4 +1,4 @@
-"""Pixels to JPEG, and JPEG to another JPEG of the same picture."""
+"""Pixels to PNG or JPEG, to another size, and JPEG to another JPEG of the same picture."""
 
 import io
 
@@ -15,6 +15,21 @@ def encode(pixels: Pixels, quality: int = QUALITY) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "JPEG", quality=quality)
     return stream.getvalue()
+
+
+def encode_losslessly(pixels: Pixels) -> bytes:
+    """The pixels (height, width, 3) as a PNG."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def resized(pixels: Pixels, size: int) -> Pixels:
+    """Pictures (n, height, width, 3) as (n, size, size, 3), resampled as `images.decode` does."""
+    if pixels.shape[1:3] == (size, size):
+        return pixels
+    whole = (Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR) for picture in pixels)
+    return np.stack([np.asarray(picture) for picture in whole])
 
 
 def encode_again(data: bytes, random: np.random.Generator) -> bytes:

@@ -1,7 +1,8 @@
-"""The proxy: a small network trained on a small data set, where there is no other to embed with."""
+"""The proxy: a network trained by margin softmax on a small data set, where there is no other to embed with."""
 
-from facecore.train.proxy import TrainOptions, train_proxy
-from facecore.train.run import Training, train
-from facecore.train.tiny import TinyFaceNet
+from facecore.train.networks import NETWORKS, TinyFaceNet
+from facecore.train.options import TrainOptions
+from facecore.train.run import Measure, train
+from facecore.train.world import is_first
 
-__all__ = ["TinyFaceNet", "TrainOptions", "Training", "train", "train_proxy"]
+__all__ = ["NETWORKS", "Measure", "TinyFaceNet", "TrainOptions", "is_first", "train"]

@@ -2,6 +2,16 @@
 
 from facecore.verify.pairs import PairProtocol
 from facecore.verify.protocols import PROTOCOLS, open_protocol
-from facecore.verify.run import Verification, VerifyOptions, verify
+from facecore.verify.run import Verification, VerifyOptions, compare, correct, judge, verify
 
-__all__ = ["PROTOCOLS", "PairProtocol", "Verification", "VerifyOptions", "open_protocol", "verify"]
+__all__ = [
+    "PROTOCOLS",
+    "PairProtocol",
+    "Verification",
+    "VerifyOptions",
+    "compare",
+    "correct",
+    "judge",
+    "open_protocol",
+    "verify",
+]

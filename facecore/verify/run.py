@@ -9,7 +9,7 @@ from facecore.errors import DataError, OptionError
 from facecore.images import Floats, Preprocess, load_batches
 from facecore.models import Backbone, embed_pixels
 from facecore.progress import progress
-from facecore.verify.metrics import check_pairs, tar_at_far, ten_fold_accuracy
+from facecore.verify.metrics import Flags, check_pairs, tar_at_far, ten_fold_accuracy
 from facecore.verify.pairs import PairProtocol
 
 FARS = {"1e-1": 1e-1, "1e-2": 1e-2, "1e-3": 1e-3, "1e-4": 1e-4}
@@ -67,9 +67,13 @@ def verify(backbone: Backbone, protocol: PairProtocol, options: VerifyOptions | 
     With `flip`, an embedding is the sum of those of the image and its mirror image, the convention of the field.
     Raises DataError if any image cannot be read or embedded: no pair is left out.
     """
+    return judge(compare(backbone, protocol, options), protocol)
+
+
+def compare(backbone: Backbone, protocol: PairProtocol, options: VerifyOptions | None = None) -> Floats:
+    """The cosine of every pair of a protocol, (pairs,), which `judge` takes; raises as `verify`."""
     check_pairs(protocol.same, protocol.fold, str(protocol.path))
-    vectors = _embedded(backbone, protocol, options or VerifyOptions())
-    return judge(pair_cosines(vectors, protocol), protocol)
+    return pair_cosines(_embedded(backbone, protocol, options or VerifyOptions()), protocol)
 
 
 def judge(cosines: Floats, protocol: PairProtocol) -> Verification:
@@ -85,6 +89,13 @@ def judge(cosines: Floats, protocol: PairProtocol) -> Verification:
         fold_accuracies=tuple(folds.accuracies.tolist()),
         fold_min_cosines=tuple(folds.min_cosines.tolist()),
     )
+
+
+def correct(cosines: Floats, protocol: PairProtocol, found: Verification) -> Flags:
+    """Whether each pair was called what it is, (pairs,), at the cosine of its fold."""
+    fold = np.unique(protocol.fold, return_inverse=True)[1]
+    right: Flags = (cosines >= np.array(found.fold_min_cosines)[fold]) == protocol.same
+    return right
 
 
 def pair_cosines(vectors: Floats, protocol: PairProtocol) -> Floats:

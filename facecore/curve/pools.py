@@ -1,0 +1,144 @@
+"""Where the faces of a point come from: methods that choose from a store, or the first rows of an order."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from facecore.curve.options import ALL, Point
+from facecore.embeddings import Embeddings
+from facecore.errors import DataError, OptionError
+from facecore.manifest import read_manifest
+from facecore.provenance import sha256_of_file
+from facecore.select import SELECTORS, Nms, Selector, select, take
+
+RANDOM = "random"  # in SELECTORS: what every method is compared with
+
+
+class Pool(Protocol):
+    """All the faces, and ways to choose a fraction of them; small, and sent to other processes."""
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The ways to choose."""
+        ...
+
+    @property
+    def faces(self) -> int:
+        """How many there are; raises DataError if they cannot be had."""
+        ...
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """What it is, for the provenance: equal records give equal subsets."""
+        ...
+
+    def check(self, fractions: Sequence[float]) -> None:
+        """Raise OptionError if a method cannot keep one of the fractions."""
+        ...
+
+    def choose(self, point: Point, out: Path, *, threads: int) -> None:
+        """Write the faces of a point as a manifest."""
+        ...
+
+
+@dataclass(frozen=True)
+class Store:
+    """An embedding store; methods are names in SELECTORS, or nms:RANK. None: each method's own min_per_identity."""
+
+    path: Path
+    methods: tuple[str, ...]
+    min_per_identity: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.methods or len(set(self.methods)) < len(self.methods):
+            raise OptionError(f"name one method or more, each once; got {','.join(self.methods) or 'none'}")
+        for method in self.methods:
+            self.selector(method, 0)
+
+    def selector(self, method: str, seed: int) -> Selector:
+        """What a method stands for; raises OptionError if it stands for nothing."""
+        name, colon, rank = method.partition(":")
+        if name not in SELECTORS or (colon and name != Nms.name):
+            raise OptionError(f"no method {method}; there are {', '.join(SELECTORS)}, and ranks of nms as nms:twin")
+        made = SELECTORS[name]
+        given: dict[str, Any] = {"rank": rank} if colon else {}
+        if "seed" in {field.name for field in dataclasses.fields(cast(Any, made))}:
+            given["seed"] = seed
+        if self.min_per_identity is not None:
+            given["min_per_identity"] = self.min_per_identity
+        return made(**given)
+
+    @property
+    def faces(self) -> int:
+        """How many the store holds."""
+        return Embeddings.open(self.path).rows
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """What the store holds, and what every identity keeps."""
+        return {"embeddings": Embeddings.open(self.path).sha256, "min_per_identity": self.min_per_identity}
+
+    def check(self, fractions: Sequence[float]) -> None:
+        """Raise OptionError if a fraction is less than the faces that every identity keeps."""
+        store = Embeddings.open(self.path)
+        sizes = np.concatenate([np.diff(store.starts(number)) for number in range(len(store))])
+        for method in self.methods:
+            floor = self.selector(method, 0).limits.min_per_identity
+            least = int(np.minimum(sizes, floor).sum())
+            for fraction in fractions:
+                if round(fraction * store.rows) < least:
+                    raise OptionError(
+                        f"the fraction {fraction:g} of {store.rows:,} faces is {round(fraction * store.rows):,}, but "
+                        f"{method} keeps {floor:,} of every identity, {least:,} in all; use --min-per-identity 0, or "
+                        f"fractions from {least / store.rows:.2g} on"
+                    )
+
+    def choose(self, point: Point, out: Path, *, threads: int) -> None:
+        """Select the faces of a point; for all of them a draw of all, which writes the same files."""
+        method = RANDOM if point.method == ALL else point.method
+        select(
+            self.path,
+            self.selector(method, point.seed),
+            keep=point.fraction,
+            out=out,
+            overwrite=True,
+            threads=threads,
+        )
+
+
+@dataclass(frozen=True)
+class Order:
+    """A manifest of which every prefix is a subset, as nms --order writes it; the one method is called as the file."""
+
+    path: Path
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """One: to take the first rows."""
+        return (self.path.stem,)
+
+    @property
+    def faces(self) -> int:
+        """How many rows the manifest has; raises DataError if it is no order."""
+        table, made = read_manifest(self.path)
+        if made is None or not made.options.get("order"):
+            raise DataError(
+                f"{self.path} is no order, so its first rows are no subset; facecore nms --order writes one"
+            )
+        return len(table)
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """The file's content."""
+        return {"order": sha256_of_file(self.path)}
+
+    def check(self, fractions: Sequence[float]) -> None:
+        """Any prefix can be taken."""
+
+    def choose(self, point: Point, out: Path, *, threads: int) -> None:
+        """Take the first rows."""
+        take(self.path, keep=point.fraction, out=out, overwrite=True)

@@ -1,0 +1,114 @@
+"""Why one face was kept or dropped, in words that need no knowledge of the files."""
+
+import dataclasses
+import difflib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from facecore.embeddings import Embeddings, Piece
+from facecore.errors import DataError
+from facecore.grid import to_cosines, to_levels
+from facecore.report.explanation import KEPT, Explanation, Fate
+from facecore.report.subset import DROPPED_COLUMNS, KEPT_COLUMNS, Subset, batches, rows_where
+
+CANDIDATES = 20_000  # names that one is looked for among, if it is nowhere
+
+
+def explain(face_id: str, subset: Path, *, embeddings: Path | None = None) -> Explanation:
+    """Find out what became of a face and of the others of its identity; with a store also how near these are to it.
+
+    Reads in batches, so the size of the subset does not matter. Raises DataError if the face is nowhere, with the
+    nearest names, or if the store is not the one that the subset was selected from.
+    """
+    chosen = Subset.open(subset)
+    store = None if embeddings is None else _store_of(chosen, embeddings)
+    found = _rows(chosen, "face_id", face_id)
+    if not found:
+        raise DataError(_nowhere(chosen, face_id, embeddings))
+    identity = found[0][0]
+    ranked = sorted(
+        (fate for _, fate in _rows(chosen, "identity", identity)),
+        key=lambda fate: (fate.reason == "far-from-centre", -fate.sparsity, fate.face_id.encode()),
+    )
+    cosines = _cosines(store, identity, face_id) if store else {}
+    relatives = [
+        dataclasses.replace(fate, place=place, cosine=cosines.get(fate.face_id)) for place, fate in enumerate(ranked, 1)
+    ]
+    (own,) = [fate for fate in relatives if fate.face_id == face_id]
+    return Explanation(chosen, identity, own, relatives)
+
+
+def _rows(subset: Subset, column: str, value: str) -> list[tuple[str, Fate]]:
+    """The faces, kept and dropped, that have this value, each with its identity."""
+    kept = rows_where(subset.path, column, [value], KEPT_COLUMNS).to_pylist()
+    dropped = rows_where(subset.dropped, column, [value], DROPPED_COLUMNS).to_pylist()
+    return [
+        (
+            row["identity"],
+            Fate(
+                row["face_id"],
+                row["sparsity"],
+                row["suppression_cosine"],
+                row.get("reason", KEPT),
+                row.get("rival"),
+                row.get("cosine"),
+            ),
+        )
+        for row in (*kept, *dropped)
+    ]
+
+
+def _store_of(subset: Subset, path: Path) -> Embeddings:
+    store = Embeddings.open(path)
+    if subset.made.inputs.get("embeddings") != store.sha256:
+        raise DataError(
+            f"{path} is not the store that {subset.path} was selected from; give --embeddings that one, or leave it out"
+        )
+    return store
+
+
+def _cosines(store: Embeddings, identity: str, face_id: str) -> dict[str, float]:
+    """The cosine of every face of an identity to one of them, on the grid that selections compare on."""
+    for number, entry in enumerate(store.meta["shards"]):
+        if entry["rows"] and entry["first"].encode() <= identity.encode() <= entry["last"].encode():
+            faces = store.faces(number, ["face_id", "identity"])
+            rows = np.flatnonzero(pc.equal(faces["identity"], identity).to_numpy())
+            if len(rows):
+                piece = Piece(number, np.array([rows[0], rows[-1] + 1]), store.first(number) + int(rows[0]), 0)
+                vectors = store.read(piece).vectors
+                names = faces["face_id"].slice(int(rows[0]), len(rows)).to_pylist()
+                near = to_cosines(to_levels(vectors @ vectors[names.index(face_id)]))
+                return dict(zip(names, near.tolist(), strict=True))
+    return {}
+
+
+def _nowhere(subset: Subset, face_id: str, embeddings: Path | None) -> str:
+    """That a face is in neither file, and what to do: it was rejected, or another name was meant."""
+    rejected = embeddings / "rejected.parquet" if embeddings else None
+    if rejected and rejected.is_file():
+        found = rows_where(rejected, "face_id", [face_id], ["reason"]).to_pylist()
+        if found:
+            return f"{face_id} was never selected from: embedding rejected it, {found[0]['reason']}; mend the image"
+    names = _nearest_names(subset, face_id)
+    hint = f"the nearest are {', '.join(names)}" if names else "the column face_id lists those that there are"
+    return f"no face {face_id} in {subset.path} or {subset.dropped}; {hint}"
+
+
+def _nearest_names(subset: Subset, face_id: str) -> list[str]:
+    """Three names that hold what was given, else three that are spelled alike, of those that begin alike."""
+    holding: list[str] = []
+    alike: list[str] = []
+    for path in (subset.path, subset.dropped):
+        for batch in batches(path, ["face_id"]):
+            names = batch["face_id"]
+            holding += _some(names.filter(pc.match_substring(names, face_id, ignore_case=True)), 3 - len(holding))
+            begins = pc.starts_with(names, face_id[:2], ignore_case=True)
+            alike += _some(names.filter(begins), CANDIDATES - len(alike))
+    return holding or difflib.get_close_matches(face_id, alike, n=3)
+
+
+def _some(names: pa.Array, most: int) -> list[str]:
+    return [str(name) for name in names.slice(0, max(most, 0)).to_pylist()]

@@ -1,0 +1,92 @@
+"""Pictures of faces for a page: small, few, and inside it."""
+
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from facecore.errors import DataError
+from facecore.readers import READERS, Reader
+
+SIDE = 112  # pixels at most; shown at 96 to 112, so that more would not be seen
+QUALITY = 80
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face by its names, with its picture or with why there is none."""
+
+    face_id: str
+    identity: str
+    uri: str = ""  # data:image/jpeg;base64,...
+    reason: str = ""  # in the place of the picture; neither is there on a page without faces
+
+    @property
+    def name(self) -> str:
+        """Its face_id, less what the identity says already."""
+        return self.face_id.removeprefix(f"{self.identity}/")
+
+
+class Album:
+    """Takes pictures for a page until there are `most`; none at all, and no place for one, if `shown` is false."""
+
+    def __init__(self, most: int, *, shown: bool = True) -> None:
+        self.shown = shown
+        self.left = most
+        self.taken = 0
+        self.unreadable = 0
+
+    def face(self, where: Reader | str, row: Mapping[str, Any]) -> Face:
+        """The face of a manifest's row; `where` its images are read, or why they cannot be."""
+        face_id, identity = str(row["face_id"]), str(row["identity"])
+        if not self.shown:
+            return Face(face_id, identity)
+        if isinstance(where, str):
+            return Face(face_id, identity, reason=where)
+        if not self.left:
+            return Face(face_id, identity, reason="more than --max-faces")
+        try:
+            uri = thumbnail(where.read(str(row["source"])))
+        except (DataError, OSError) as error:
+            self.unreadable += 1
+            missing = isinstance(error, FileNotFoundError)
+            return Face(face_id, identity, reason="no such file" if missing else _first_line(error))
+        self.left, self.taken = self.left - 1, self.taken + 1
+        return Face(face_id, identity, uri)
+
+
+def thumbnail(data: bytes) -> str:
+    """An encoded image as the data: URI of a JPEG of at most SIDE pixels a side; raises DataError if it is none."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            small = image.convert("RGB")  # decodes the whole image, so a truncated one fails here
+    except Exception as error:  # Pillow's plug-ins raise OSError, ValueError, SyntaxError, struct.error and others
+        raise DataError("not an image that can be read") from error
+    small.thumbnail((SIDE, SIDE))
+    stream = io.BytesIO()
+    small.save(stream, "JPEG", quality=QUALITY, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def images_of(facts: Mapping[str, Any], images: Path | None) -> Reader | str:
+    """Where the images of a manifest are read, by what its maker recorded, or why they cannot be.
+
+    `images` is their root, if not the one recorded. Raises DataError if that is given and there is no such data set.
+    """
+    reader = READERS.get(facts.get("format", "folder"), READERS["folder"])
+    if images is not None:
+        return reader(images)
+    if not facts.get("root"):
+        return "the place of the images is not recorded: add --images"
+    try:
+        return reader(Path(facts["root"]))
+    except (DataError, OSError):
+        return "the images are not where they were: add --images"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,154 @@
+"""The folder that faces are written to, and what was decided of each: what a run goes on from."""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from facecore.errors import DataError
+from facecore.images import Pixels
+from facecore.manifest import COLUMNS, write_manifest
+from facecore.provenance import Provenance, check_folder, write_text_whole, written_whole
+from facecore.synthesis.picture import encode_losslessly
+from facecore.synthesis.screen import Kept, Verdict
+
+MANIFEST, DROPPED, RECORDS, MADE_OF = "manifest.parquet", "dropped.parquet", ".records", "made_of.json"
+TOGETHER = 1000  # faces in a folder
+STAGE = "synthesize"
+
+SCHEMA = pa.schema(
+    [
+        ("face_id", pa.string()),
+        ("identity", pa.string()),
+        ("source", pa.string()),
+        ("norm", pa.float32()),  # this and what follows: null where nobody judged, or it does not apply
+        ("reason", pa.string()),
+        ("rival", pa.string()),
+        ("cosine", pa.float32()),
+        ("embedding", pa.binary()),  # float16, of a face that stays
+    ]
+)
+
+
+def source_of(face: int) -> str:
+    """The path of a face in the folder, by its number: faces sort as they were made."""
+    return f"{face // TOGETHER:05d}/{face:08d}.png"
+
+
+class Records:
+    """A folder of synthetic faces, with a record of each batch, written once its images are.
+
+    Raises DataError if the folder holds anything but faces made in the same way, or, with `overwrite`, anything but
+    synthetic faces.
+    """
+
+    def __init__(self, out: Path, made: Provenance, *, overwrite: bool) -> None:
+        self.out, self._made = out, made
+        check_folder(out)
+        if out.exists() and any(out.iterdir()):
+            self._check_ours(overwrite=overwrite)
+        else:
+            write_text_whole(out / RECORDS / MADE_OF, made.to_json())
+        paths = sorted((out / RECORDS).glob("*.parquet"))
+        self._batches = [pq.read_table(path, schema=SCHEMA) for path in paths]
+        self.made, self.kept = 0, 0  # faces decided of, which is the number of the next one, and those that stay
+        self.dropped: Counter[str] = Counter()  # by reason
+        for batch in self._batches:
+            self._count(batch)
+
+    def _check_ours(self, *, overwrite: bool) -> None:
+        path = self.out / RECORDS / MADE_OF
+        if not path.is_file():
+            raise DataError(f"{self.out} holds what is not synthetic faces; choose another --out")
+        before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(self._made.to_json())
+        if overwrite:
+            for name in (MANIFEST, DROPPED):
+                (self.out / name).unlink(missing_ok=True)
+            for folder in (
+                *self.out.glob("[0-9]" * 5),
+                self.out / RECORDS,
+            ):  # what says that all this is ours goes last
+                shutil.rmtree(folder)
+            write_text_whole(path, self._made.to_json())
+        elif before != now:
+            raise DataError(
+                f"{self.out} holds faces made with another {_difference(before, now)}; choose another --out, "
+                "or add --overwrite to replace them"
+            )
+
+    def _count(self, rows: pa.Table) -> None:
+        self.made += len(rows)
+        self.kept += rows["reason"].null_count
+        self.dropped.update(reason for reason in rows["reason"].to_pylist() if reason)
+
+    def embeddings(self, dimension: int) -> Kept:
+        """Those of the faces that stay."""
+        kept = Kept(dimension)
+        for face, data in enumerate(data for batch in self._batches for data in batch["embedding"].to_pylist()):
+            if data is not None:
+                kept.add(face, np.frombuffer(data, np.float16))
+        return kept
+
+    def add(self, number: int, pixels: Pixels, verdicts: Sequence[Verdict]) -> None:
+        """Write the images that stay of the next faces (n, size, size, 3), all of a batch, then the batch's record."""
+        first = self.made
+        for place, (picture, verdict) in enumerate(zip(pixels, verdicts, strict=True)):
+            if verdict.reason is None:
+                with written_whole(self.out / source_of(first + place)) as part:
+                    part.write_bytes(encode_losslessly(picture))
+        rows = pa.Table.from_pylist([_row(first + place, verdict) for place, verdict in enumerate(verdicts)], SCHEMA)
+        if number < len(self._batches):
+            self._batches[number] = pa.concat_tables([self._batches[number], rows])
+        else:
+            self._batches.append(rows)
+        self._count(rows)
+        with written_whole(self.out / RECORDS / f"{number:08d}.parquet") as part:
+            pq.write_table(self._batches[number].combine_chunks(), part, compression="zstd")
+
+    def finish(self, facts: Mapping[str, Any], *, judged: bool) -> None:
+        """Write the manifest and, if somebody judged, the list of the dropped."""
+        every = pa.concat_tables(self._batches)
+        stays = pc.is_null(every["reason"])
+        facts = {**facts, "root": self.out.as_posix(), "format": "folder", "faces": self.kept}
+        made = Provenance(STAGE, self._made.options, self._made.inputs, facts)
+        columns = [*COLUMNS, "norm"] if judged else list(COLUMNS)
+        write_manifest(every.filter(stays).select(columns), self.out / MANIFEST, made)
+        if judged:
+            self.write_dropped(made)
+
+    def write_dropped(self, made: Provenance | None = None) -> None:
+        """List the faces that went."""
+        every = pa.concat_tables(self._batches)
+        dropped = every.filter(pc.is_valid(every["reason"])).drop_columns(["embedding"])
+        write_manifest(dropped, self.out / DROPPED, made or self._made)
+
+
+def _row(face: int, verdict: Verdict) -> dict[str, Any]:
+    source = source_of(face)
+    return {
+        "face_id": source,
+        "identity": f"{face:08d}",  # nobody has two faces
+        "source": source,
+        "norm": verdict.norm,
+        "reason": verdict.reason,
+        "rival": None if verdict.rival is None else source_of(verdict.rival),
+        "cosine": verdict.cosine,
+        "embedding": None if verdict.unit is None else verdict.unit.tobytes(),
+    }
+
+
+def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The first thing that is not as it was, in words."""
+    for part in ("inputs", "options"):
+        for name in sorted({*before[part], *now[part]}):
+            old, new = before[part].get(name), now[part].get(name)
+            if old != new:
+                return name if part == "inputs" else f"{name} ({old}, not {new})"
+    return "version of facecore"

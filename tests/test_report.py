@@ -1,0 +1,492 @@
+"""The page: what it counts and samples, and what it says and does not say of a folder."""
+
+import base64
+import io
+import itertools
+import json
+import math
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from geometry import random_faces, split, write_store
+from pictures import encoded, folder_of, jpeg, pixels
+from PIL import Image
+
+from facecore.cli import main
+from facecore.errors import DataError, OptionError
+from facecore.manifest import with_provenance
+from facecore.provenance import Provenance
+from facecore.report import ReportOptions, report
+from facecore.report.charts import chart
+from facecore.report.faces import SIDE, thumbnail
+from facecore.report.numbers import doubling_bins, nearest, spread
+from facecore.report.subset import Subset, rows_at, rows_where
+from facecore.review import ConflictOptions, conflicts
+from facecore.select import Nms, select
+
+EVIL = "<script>window.pwned = 1</script>\"'&"
+T = 0.6
+
+
+def row(identity, number, suppression, **more):
+    source = f"{'evil' if identity == EVIL else identity}/{number}.jpg"
+    face = {"face_id": f"{identity}/{number}", "identity": identity, "source": source}
+    return {**face, "sparsity": 1.0 - number / 8, "suppression_cosine": suppression, **more}
+
+
+def gone(identity, number, cosine, reason="near-duplicate", rival=0):
+    name = None if rival is None else f"{identity}/{rival}"
+    return row(identity, number, cosine, rival=name, cosine=None if rival is None else cosine, reason=reason)
+
+
+KEPT = [row("ann", 0, -1.0), row("ann", 3, 0.5), row("ann", 4, 0.875), row("bob", 0, -1.0), row(EVIL, 0, -1.0)]
+DROPPED = [gone("ann", 1, 0.875), gone("ann", 2, 0.75), gone("bob", 1, 0.5, "trimmed"), gone(EVIL, 1, 0.8125)]
+
+
+def write_subset_of(path, kept, dropped, /, *, stage="nms", rows=None, **facts):
+    """A subset and its dropped faces by hand, in row groups of so many rows."""
+    made = Provenance(stage, {"keep": 0.5}, {"embeddings": "e" * 64}, {"max_cosine": T, "format": "folder", **facts})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    texts = ("face_id", "identity", "source", "rival", "reason")
+    for file, listed in ((path, kept), (path.with_name(f"{path.stem}.dropped.parquet"), dropped)):
+        names = [*row("a", 0, 0.0), *(["rival", "cosine", "reason"] if listed is dropped else [])]
+        fields = [(name, pa.string() if name in texts else pa.float32()) for name in names]
+        table = pa.Table.from_pylist(listed, pa.schema(fields))
+        pq.write_table(table.cast(with_provenance(table.schema, made)), file, row_group_size=rows or 1 << 17)
+    return path
+
+
+def images_at(root):
+    """A picture for every face but bob/1, which is missing, and ann/2, which is none."""
+    people = {f"{who}/{number}.jpg": number for who in ("ann", "bob", "evil") for number in range(5)}
+    del people["bob/1.jpg"]
+    return folder_of(root, {name: jpeg(seed, 112) for name, seed in people.items()} | {"ann/2.jpg": b"none"})
+
+
+def quantized(folder, **more):
+    """What quantize leaves of a network, as far as the page looks at it."""
+    found = {"accuracy": 0.9, "standard_error": 0.01, "pairs": 100, "tar": {}}
+    whole = {
+        "bits": "w6a6",
+        "bytes": {"float": 4_000_000, "quantized": 1_100_000, "packed": 800_000},
+        "checkpoints": [{"step": 0, "cosine": 0.99}, {"step": 20, "cosine": 0.995}],
+        "computation": {"multiply_adds": 2e8, "integer_share": 1.0, "kernels": {}, "float_products": 0},
+        "cosine_to_teacher": {stage: {"mean": 0.995, "p01": 0.98} for stage in ("calibrated", "fine_tuned")},
+        "decibels": {**{f"conv_{number}": 20.0 + number for number in range(12)}, EVIL: 40.0},
+        "faces": 100,
+        "faces_used": 90,
+        "inputs": {"dataset": "d" * 64, "model": "m" * 64},
+        "latency_ms": {"batch_1": {"float": 8.0, "quantized": 4.0}, "batch_64": {"float": 9.0, "quantized": 3.0}},
+        "parameters": 1000,
+        "schedule": {"steps": 20, "seed": 0},
+        "seconds": {"calibrate": 1.0, "fine_tune": 2.0},
+        "accuracy": {"lfw $1$ " + EVIL: {stage: found for stage in ("float", "calibrated", "fine_tuned")}},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").write_text(json.dumps({**whole, **more}))
+
+
+def curve(folder):
+    """A sweep of two methods, two fractions and two seeds."""
+    rows = [
+        {"protocol": "lfw", "method": method, "fraction": fraction, "seed": seed, "budget": "steps", "faces": 10,
+         "steps": 5, "seconds_quantize": 2.0, "accuracy": 0.9 + fraction / 20 + seed / 100, "standard_error": 0.01}
+        for method in ("nms", EVIL) for fraction in (0.1, 1.0) for seed in (0, 1)
+    ]  # fmt: skip
+    rows += [{"protocol": "lfw", "method": "teacher", "fraction": 1.0, "accuracy": 0.99, "standard_error": 0.001}]
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows), folder / "curve.parquet")
+    header = "protocol,method,fraction,points_above_random,half_interval,noise"
+    (folder / "differences.csv").write_text(f"{header}\nlfw,nms,0.1,0.5,0.25,false\n")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A subset and its images."""
+    write_subset_of(tmp_path / "results" / "subset.parquet", KEPT, DROPPED, root="/secret/place")
+    images_at(tmp_path / "images")
+    return tmp_path / "results"
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    """One of everything but a store and conflicts, and the page about it; not to be changed."""
+    root = tmp_path_factory.mktemp("full")
+    write_subset_of(root / "results" / "subset.parquet", KEPT, DROPPED, root="/secret/place")
+    quantized(root / "results" / "quantized")
+    curve(root / "results" / "curve")
+    images_at(root / "images")
+    return root / "results", *page_of(root / "results")
+
+
+class Page(HTMLParser):
+    """A page taken apart: it must be well-formed."""
+
+    VOID = {"meta", "img", "wbr", "br", "input"}  # noqa: RUF012
+
+    def __init__(self, path):
+        super().__init__()
+        self.text = path.read_text()
+        self.tags, self.open, self.said = [], [], []
+        self.feed(self.text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+        if tag not in ("b", "span"):
+            self.said.append(" ")
+
+    def handle_data(self, data):
+        if self.open[-1:] not in (["style"], ["script"]):
+            self.said.append(data)
+
+    @property
+    def words(self):
+        return " ".join("".join(self.said).split())
+
+    def all(self, tag, **attrs):
+        wanted = {name.rstrip("_"): value for name, value in attrs.items()}
+        return [found for name, found in self.tags if name == tag and wanted.items() <= found.items()]
+
+
+def page_of(folder, **options):
+    out = folder.parent / "report.html"
+    done = report(folder, out, ReportOptions(**options), images=folder.parent / "images", overwrite=True)
+    return done, Page(out)
+
+
+# What is counted
+
+
+def test_bins_double():
+    names, found = doubling_bins(np.array([0, 1, 1, 2, 3, 4, 5, 8, 9]))
+    assert names == ["0", "1", "2", "3-4", "5-8", "9-16"]
+    assert found.tolist() == [1, 2, 1, 2, 2, 1]
+
+
+@pytest.mark.parametrize("counts", [[], [0], [1], [2, 2], [1024], [1025]])
+def test_bins_hold_every_count(counts):
+    names, found = doubling_bins(np.array(counts, np.int64))
+    assert len(names) == len(found)
+    assert found.sum() == len(counts)
+    if counts:
+        assert found[-1] > 0 or counts == [0]
+
+
+def test_a_sample_spreads_over_the_range():
+    values = np.array([0.1, 0.2, 0.3, 0.31, 0.32, 0.33, 0.9, np.nan], np.float32)
+    assert spread(values, 3).tolist() == [6, 5, 0]  # 0.1, 0.5, 0.9: the next above 0.5 is taken already
+    assert spread(values, 100).tolist() == [6, 5, 4, 3, 2, 1, 0]
+    assert spread(values, 0).tolist() == []
+    assert spread(np.array([np.nan], np.float32), 4).tolist() == []
+
+
+def test_a_sample_takes_every_row_once_however_they_crowd():
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 7, 40):
+        values = rng.choice([0.5, 0.75, 0.875], 40).astype(np.float32)
+        rows = spread(values, n)
+        assert len(set(rows.tolist())) == n
+        assert (np.diff(values[rows]) <= 0).all()
+
+
+def test_nearest_is_the_slow_obvious_answer():
+    values = np.array([0.5, np.nan, 0.7, 0.61, 0.59, 0.61], np.float32)
+    assert (
+        nearest(values, 0.6, 3).tolist()
+        == sorted([0, 2, 3, 4, 5], key=lambda row: (abs(values[row] - np.float32(0.6)), row))[:3]
+    )
+
+
+def test_a_survey_counts_people_reasons_and_cosines(tmp_path):
+    path = write_subset_of(
+        tmp_path / "subset.parquet", KEPT, [*DROPPED, gone("cas", 0, 0.5, "outranked", None)], rows=2
+    )
+    survey = Subset.open(path).survey()
+    assert survey.people.to_pylist() == [
+        {"identity": EVIL, "kept": 1, "dropped": 1},
+        {"identity": "ann", "kept": 3, "dropped": 2},
+        {"identity": "bob", "kept": 1, "dropped": 1},
+        {"identity": "cas", "kept": 0, "dropped": 1},
+    ]
+    assert (survey.kept, survey.dropped) == (5, 5)
+    assert survey.reasons == {"near-duplicate": 3, "outranked": 1, "trimmed": 1}
+    assert survey.cosine[:4].tolist() == [0.875, 0.75, 0.5, 0.8125]
+    assert math.isnan(survey.cosine[4])
+
+
+def test_rows_are_found_by_number_and_by_name(tmp_path):
+    path = write_subset_of(tmp_path / "subset.parquet", KEPT, DROPPED, rows=2)
+    found = rows_at(path, np.array([4, 0, 2]), ["face_id"])
+    assert [face["face_id"] for face in found] == [f"{EVIL}/0", "ann/0", "ann/4"]
+    assert rows_where(path, "identity", ["ann"], ["source"])["source"].to_pylist() == [
+        f"ann/{n}.jpg" for n in (0, 3, 4)
+    ]
+
+
+def test_thumbnails_are_small_and_never_larger_than_the_image():
+    for size, expected in (((224, 112), (112, 56)), ((16, 16), (16, 16))):
+        uri = thumbnail(encoded(np.asarray(Image.fromarray(pixels(0)).resize(size))))
+        kind, data = uri.split(",")
+        with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+            assert (kind, image.format, image.size) == ("data:image/jpeg;base64", "JPEG", expected)
+    assert SIDE == 112
+    with pytest.raises(DataError):
+        thumbnail(b"not an image")
+
+
+def test_a_chart_is_inline_named_and_coloured_by_the_page():
+    def paint(axes):
+        axes.set_xlabel("$1 <b>")
+        return [(bar, f"{EVIL} {n}") for n, bar in enumerate(axes.bar([0, 1], [1, 2], color="#010105"))]
+
+    one, other = (chart(name, EVIL, paint) for name in ("one", "other"))
+    assert one.values == [f"{EVIL} 0", f"{EVIL} 1"]
+    assert "<script" not in one.svg
+    assert "&lt;script&gt;window.pwned = 1&lt;/script&gt;" in one.svg
+    assert "$1 &lt;b&gt;" in one.svg
+    assert "var(--dropped)" in one.svg
+    assert "#0101" not in one.svg
+    assert not re.search(r"<style|<metadata|font-family|<\?xml", one.svg)
+    ids = [set(re.findall(r'id="([^"]*)"', found.svg)) for found in (one, other)]
+    assert ids[0]
+    assert not ids[0] & ids[1]
+    assert chart("one", EVIL, paint) == one
+
+
+# What the page says
+
+
+def test_the_page_shows_everything_in_a_folder(full):
+    _, done, page = full
+    assert done.parts == {"subset": 1, "curve": 1, "model": 1}
+    assert (done.faces, done.unreadable) == (len(page.all("img")), 2)
+    assert done.bytes == len(page.text.encode())
+    assert [title["id"] for title in page.all("section") if "id" in title] == ["subset-0", "curve-0", "model-0"]
+    for words in (
+        "5 of 9 faces kept", "55.56 % of the faces", "3 of 3 identities kept", "0.6000 t*",
+        "trimmed 1 it was admitted last", "0.8750 near-duplicate", "Why 4 faces went",
+        "model.safetensors: 0.80 MB", "w6a6", "90.00 ± 1.00", "conv_0 20.0", "step 20: 0.9950",
+        "teacher 99.00", "+0.50 ± 0.25 a difference", "nms, 10 % (10 faces), seed 0: 90.50 ± 1.00 %",
+    ):  # fmt: skip
+        assert words in f"{page.words} {_figures(page)}", words
+
+
+def _figures(page):
+    """The figures of the page as the eye reads them: what comes second in the source stands above."""
+    return " ".join(f"{dd} {dt}" for dt, dd in re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page.text))
+
+
+def test_a_face_that_cannot_be_read_has_a_place_and_a_reason(full):
+    _, _, page = full
+    labels = [found["aria-label"] for found in page.all("div", class_="blank")]
+    assert labels == [
+        "dropped: bob/1, no picture: no such file",
+        "dropped: ann/2, no picture: not an image that can be read",
+    ]
+
+
+def test_pictures_are_inside_and_alternative_texts_say_who(full):
+    _, _, page = full
+    assert {found["src"].split(",")[0] for found in page.all("img")} == {"data:image/jpeg;base64"}
+    assert {"dropped: ann/1", "kept: ann/0", f"kept: {EVIL}/0"} <= {found["alt"] for found in page.all("img")}
+
+
+def test_nothing_is_fetched_and_no_path_of_the_machine_is_told(full):
+    folder, _, page = full
+    (policy,) = page.all("meta", **{"http-equiv": "Content-Security-Policy"})
+    assert policy["content"].startswith(
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-"
+    )
+    links = [found[name] for _, found in page.tags for name in ("href", "src", "xlink:href") if name in found]
+    assert {link[0] for link in links if not link.startswith("data:")} == {"#"}
+    assert "/secret/place" not in page.text
+    assert str(folder.parent) not in page.text
+
+
+def test_what_the_data_say_is_shown_and_not_run(full):
+    _, _, page = full
+    assert len(page.all("script")) == 1
+    assert "window.pwned" in page.words
+    assert not [name for _, found in page.tags for name in found if name.startswith("on")]
+
+
+def test_ids_are_unique_and_headings_in_order(full):
+    _, _, page = full
+    ids = [found["id"] for _, found in page.tags if "id" in found]
+    assert len(ids) == len(set(ids))
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+
+
+def test_the_page_without_faces_has_no_image(folder):
+    done, page = page_of(folder, faces=False)
+    assert done.faces == 0
+    assert page.all("img") == page.all("div", class_="blank") == []
+    assert "data:image" not in page.text
+    assert "Without pictures of faces." in page.words
+    assert "0.8750 near-duplicate" in page.words  # the cosines are there all the same
+
+
+@pytest.mark.parametrize("most", [0, 1, 5])
+def test_there_are_no_more_pictures_than_asked_for(folder, most):
+    done, page = page_of(folder, max_faces=most)
+    assert done.faces == len(page.all("img")) <= most
+
+
+def test_equal_files_give_equal_bytes(full):
+    folder, _, page = full
+    moved = folder.parent / "elsewhere" / folder.name
+    shutil.copytree(folder, moved)
+    shutil.copytree(folder.parent / "images", moved.parent / "images")
+    assert page_of(moved)[1].text == page.text
+
+
+def test_images_that_moved_leave_places(folder):
+    done = report(folder, folder.parent / "report.html")
+    assert (done.faces, done.unreadable) == (0, 0)
+    page = Page(folder.parent / "report.html")
+    assert page.all("div", class_="blank")[0]["aria-label"].endswith("the images are not where they were: add --images")
+
+
+def test_a_whole_run_with_store_and_conflicts(tmp_path):
+    shard = random_faces(3, [6, 5, 4, 3, 2, 1])
+    store = write_store(tmp_path / "work" / "embeddings", split(shard, [3]))
+    select(store, Nms(), keep=0.5, out=tmp_path / "work" / "subset.parquet")
+    conflicts(store, tmp_path / "work" / "conflicts.parquet", ConflictOptions(min_centre_cosine=-1, max_own_cosine=1))
+    sources = [
+        name for n in (0, 1) for name in pq.read_table(store / "metadata" / f"metadata_0000{n}.parquet")["source"]
+    ]
+    folder_of(tmp_path / "images", {name.as_py(): 1 for name in sources})
+    done, page = page_of(tmp_path / "work")
+    assert done.parts == {"subset": 1, "conflicts": 1, "store": 1}
+    assert done.unreadable == 0
+    assert "in question" in page.words
+    assert "21 faces" in _figures(page)
+    assert "3-4 faces: 2 identities" in page.words
+    assert page_of(tmp_path / "work", faces=False)[1].all("img") == []
+
+
+def test_a_pruned_network_in_floats_has_no_noise_to_show(tmp_path):
+    quantized(tmp_path / "results" / "pruned", bits="float", decibels={}, sparsity=0.5)
+    folder_of(tmp_path / "images", {})
+    (tmp_path / "images").mkdir()
+    done, page = page_of(tmp_path / "results")
+    assert done.parts == {"model": 1}
+    assert "float pruned only" in _figures(page)
+    assert "pruned 50 % of the parameters" in page.words
+    assert "Which layer hurts" not in page.words
+    assert "calibrated" not in page.words.replace("to calibrate", "")
+
+
+def test_a_folder_can_be_the_thing_itself(tmp_path):
+    quantized(tmp_path / "quantized")
+    assert report(tmp_path / "quantized", tmp_path / "a.html").parts == {"model": 1}
+    store = write_store(tmp_path / "embeddings", [random_faces(0, [2, 1])])
+    assert report(store, tmp_path / "b.html").parts == {"store": 1}
+    with pytest.raises(DataError, match="choose another --out"):
+        report(store, store / "report.html")
+
+
+def test_a_damaged_file_is_one_line(folder):
+    path = folder / "subset.dropped.parquet"
+    data = bytearray(path.read_bytes())
+    data[4:200] = bytes(196)
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"^a Parquet file in .*results is damaged \(.*\); write it again, or"):
+        report(folder, folder.parent / "page.html")
+
+
+def test_files_that_are_not_shown_are_named(folder):
+    (folder / "torn.parquet").write_bytes(b"PAR1")
+    pq.write_table(pa.table({"face_id": ["a"]}), folder / "list.parquet")
+    pq.write_table(pa.table({"face_id": ["a"]}), folder / "old.dropped.parquet")
+    (folder / "report.json").write_text("{}")
+    _, page = page_of(folder)
+    for line in (
+        "torn.parquet: not a whole Parquet file",
+        "list.parquet: no kind of table that a report shows",
+        "old.dropped.parquet: the subset that it was dropped from is not beside it",
+        "report.json: not the report of a quantized network",
+    ):
+        assert line in page.words
+
+
+def test_a_page_is_not_replaced_unless_asked(folder):
+    out = folder.parent / "report.html"
+    out.write_text("mine")
+    with pytest.raises(DataError, match="exists; choose another --out, or add --overwrite"):
+        report(folder, out)
+    assert out.read_text() == "mine"
+
+
+def test_colours_have_contrast_in_both_themes():
+    style = (Path(report.__code__.co_filename).parent / "templates" / "page.css").read_text()
+    light, dark = (dict(re.findall(r"--(\w+): (#\w{6})", block)) for block in style.split("@media", 2)[:2])
+    for theme in (light, light | dark):
+        for ground in ("paper", "panel", "blank"):
+            for name in ("ink", "soft", "kept", "dropped", "accent", *(f"s{n}" for n in range(6))):
+                least = 4.5 if not name.startswith("s") or name == "soft" else 3
+                if ground != "blank" or name in ("ink", "soft"):
+                    assert _contrast(theme[name], theme[ground]) >= least, (name, ground)
+
+
+def _contrast(one, other):
+    """The contrast ratio of WCAG 2."""
+    parts = [[int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)] for colour in (one, other)]
+    linear = [[c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour] for colour in parts]
+    low, high = sorted(0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b in linear)
+    return (high + 0.05) / (low + 0.05)
+
+
+# The command
+
+
+def test_the_command_says_what_it_made(folder):
+    write_subset_of(folder / "other.parquet", KEPT[:1], [])
+    out = folder.parent / "page.html"
+    done = CliRunner().invoke(
+        main, ["report", str(folder), "--out", str(out), "--images", str(folder.parent / "images")]
+    )
+    size = f"{len(out.read_bytes()) / 1e6:.1f}"
+    faces = len(Page(out).all("img"))
+    assert (done.exit_code, done.output) == (
+        0,
+        f"{out}: 2 subsets; {faces} pictures of faces, {size} MB\n"
+        "2 images could not be read; the page says of each why\n",
+    )
+
+
+def test_a_folder_of_nothing(tmp_path):
+    done = CliRunner().invoke(main, ["report", str(tmp_path), "--out", str(tmp_path / "page.html")])
+    assert (done.exit_code, done.output) == (
+        1,
+        f"Error: nothing to report on in {tmp_path}, nor in its folders: neither a store (meta.json), a subset beside "
+        "its .dropped.parquet, a quantized model (report.json), a curve (curve.parquet) or a table of conflicts\n",
+    )
+
+
+def test_mistakes_are_one_line(folder, tmp_path):
+    with pytest.raises(DataError, match=r"^no folder .*nowhere; give one that holds a store"):
+        report(tmp_path / "nowhere", tmp_path / "page.html")
+    with pytest.raises(DataError, match=r"^no images at .*nowhere; --images is the root"):
+        report(folder, tmp_path / "page.html", images=tmp_path / "nowhere")
+    with pytest.raises(OptionError, match="max_faces must be 0 or more, got -1"):
+        ReportOptions(max_faces=-1)
