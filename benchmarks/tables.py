@@ -179,6 +179,24 @@ def sources(result: Result) -> list[str]:
     return [*_table(["", "source", "faces", *head], rows), "", f"Points lost; {result['steps']:,} steps each."]
 
 
+def readers_speed(result: Result) -> list[str]:
+    """Readers against a bare loop."""
+    rows = []
+    for name in result["in_order"]:
+        both = [result[how][name] for how in ("in_order", "shuffled")]
+        cells = [
+            [f"{one['images_per_second']:,.0f}", f"{one['over_bare']:.2f}", f"{one['cpu_over_bare']:.2f}"]
+            for one in both
+        ]
+        rows.append([name, *cells[0], *cells[1]])
+    head = ["images a second", "over the bare loop", "the same of cpu-seconds"]
+    return [
+        *_table(["", *head, "shuffled: images a second", *head[1:]], rows),
+        "",
+        f"{result['faces']:,} faces of 112 x 112, {result['workers']} threads.",
+    ]
+
+
 @dataclass(frozen=True)
 class Section:
     """A table of the README: its result, what is measured, how to measure it again, and how it is told."""
@@ -257,6 +275,14 @@ SECTIONS = (
         "and put into batches where no network takes them.",
         "data_loading.py",
         data_loading,
+    ),
+    Section(
+        "readers_speed",
+        "Readers",
+        "Images read from each format and decoded, against a bare loop that opens files and decodes them, the same "
+        "decoder in as many threads, in turns.",
+        "readers_speed.py",
+        readers_speed,
     ),
     Section(
         "real_faces",

@@ -21,7 +21,7 @@ LAYERS = [
     {"embeddings"},
     {"centres"},
     {"readers", "models", "search"},
-    {"embed", "select", "train", "quantize", "synthesis", "verify", "review", "importing", "forget"},
+    {"embed", "select", "train", "quantize", "synthesis", "verify", "review", "importing", "forget", "export", "data"},
     {"accuracy", "commands", "demo"},  # accuracy and demo compose the stages, which never import each other
     {"curve", "report"},
     {"cli"},

@@ -1,4 +1,4 @@
-"""Folders, manifests and opening either; RecordIO is in test_recordio.py."""
+"""Every reader, folders and manifests; RecordIO is in test_recordio.py, archives in test_readers_archives.py."""
 
 import hashlib
 import logging
@@ -6,8 +6,10 @@ import os
 import pickle
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from pictures import folder_of
+from archives import tar_of, zip_of
+from pictures import folder_of, jpeg
 from records import insightface, write_records
 
 from facecore.errors import DataError, OptionError
@@ -18,6 +20,10 @@ from facecore.readers import folder as folder_module
 from facecore.readers.dataset import sha256_of_faces
 from facecore.readers.folder import Folder
 
+SOUGHT = (
+    "a folder of images, a RecordIO folder, a .bin, tar shards, Parquet, a .zip, a list (.txt, .lst) "
+    "or a manifest (.parquet)"
+)
 FILES = {"bo/2.jpg": b"bo2", "bo/10.jpg": b"bo10", "al/x.png": b"alx", "zoé/1.webp": b"zoe"}
 
 
@@ -49,13 +55,41 @@ def as_bin(root):
     return path
 
 
-MADE = {"folder": as_folder, "recordio": as_recordio, "bin": as_bin}
+SIX = {f"{person}/{i}.jpg": jpeg(person, 16) for person in range(3) for i in range(2)}
+
+
+def as_zip(root):
+    return zip_of(root.with_suffix(".zip"), SIX)
+
+
+def as_webdataset(root):
+    root.mkdir()
+    parts = {f"{i}.jpg": data for i, data in enumerate(SIX.values())}
+    parts |= {f"{i}.cls": name[0].encode() for i, name in enumerate(SIX)}
+    tar_of(root / "000.tar", {name: parts[name] for name in sorted(parts)})
+    return root
+
+
+def as_parquet(root):
+    path = root.with_suffix(".parquet")
+    pq.write_table(pa.table({"image": list(SIX.values()), "label": [int(name[0]) for name in SIX]}), path)
+    return path
+
+
+MADE = {
+    "folder": as_folder,
+    "recordio": as_recordio,
+    "bin": as_bin,
+    "webdataset": as_webdataset,
+    "parquet": as_parquet,
+    "zip": as_zip,
+}
 WHOSE = {"bin": ["0", "1", "3", "5", "6", "7"]}  # each its own; the others have three identities of two faces
 
 
 def test_every_format_has_a_data_set_here():
     assert MADE.keys() == READERS.keys()
-    assert FORMATS == ("auto", "manifest", *READERS)
+    assert FORMATS == ("auto", "manifest", "list", *READERS)
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -92,20 +126,34 @@ def test_a_manifest_of_every_format(tmp_path, name):
 def test_a_missing_root(tmp_path, name):
     gone = tmp_path / "gone"
     assert refusal(READERS[name], gone).startswith(f"no data set at {gone}; give a ")
-    line = f"no data set at {gone}; give a folder of images, a RecordIO folder, a .bin or a manifest (.parquet)"
-    assert refusal(open_dataset, gone, format=name) == line
-    assert refusal(open_dataset, gone) == line
+    assert refusal(open_dataset, gone, format=name) == f"no data set at {gone}; give {SOUGHT}"
+    assert refusal(open_dataset, gone) == f"no data set at {gone}, which is not there; give {SOUGHT}"
 
 
 def test_an_unknown_format(tmp_path):
-    assert refusal(open_dataset, tmp_path, format="lmdb") == (
-        "no format lmdb; there are auto, manifest, folder, recordio, bin"
+    assert refusal(open_dataset, tmp_path, format="hdf5") == (
+        "no format hdf5; there are auto, manifest, list, folder, recordio, bin, webdataset, parquet, zip"
+    )
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_what_was_recognised_is_said(tmp_path, caplog, name):
+    root = MADE[name](tmp_path / "root")
+    with caplog.at_level(logging.INFO, "facecore"):
+        open_dataset(root)
+    assert caplog.messages == [f"{root}: recognised as {name}"]
+
+
+def test_what_facecore_does_not_know(tmp_path):
+    (tmp_path / "faces.h5").write_bytes(b"")
+    assert refusal(open_dataset, tmp_path / "faces.h5") == (
+        f"no data set at {tmp_path / 'faces.h5'}, which is none that facecore knows by its suffix; give {SOUGHT}"
     )
 
 
 def test_images_without_a_manifest(images):
     assert refusal(open_dataset, images, images=images) == (
-        f"images is the root of a manifest's images, but {images} is not a manifest; leave it out"
+        f"images is the root of the images of a manifest or list, but {images} is neither; leave it out"
     )
 
 
@@ -167,7 +215,7 @@ def test_what_is_no_image_is_counted(tmp_path, caplog):
     folder_of(tmp_path, {"a/notes.txt": b"", "a/._1.jpg": b"", ".trash/1.jpg": b"", "list.csv": b"", "a/jpg": b""})
     with caplog.at_level(logging.INFO, "facecore"):
         assert len(open_dataset(tmp_path)) == 5
-    assert caplog.messages == [f"{tmp_path}: 5 files are no images by their names and were ignored"]
+    assert caplog.messages[1:] == [f"{tmp_path}: 5 files are no images by their names and were ignored"]
 
 
 def test_images_outside_every_identity(images):
@@ -188,6 +236,9 @@ def test_an_empty_folder(tmp_path):
 
 def test_a_file_is_no_folder(images):
     assert refusal(open_dataset, images / "al" / "x.png") == (
+        f"no data set at {images / 'al' / 'x.png'}, which is none that facecore knows by its suffix; give {SOUGHT}"
+    )
+    assert refusal(open_dataset, images / "al" / "x.png", format="folder") == (
         f"no data set at {images / 'al' / 'x.png'}; give a folder that holds a folder of images for each identity"
     )
 

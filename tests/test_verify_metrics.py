@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import roc_curve
 
 from facecore.errors import DataError, OptionError
-from facecore.verify.metrics import check_pairs, tar_at_far, ten_fold_accuracy
+from facecore.verify.metrics import check_pairs, roc_of, tar_at_far, ten_fold_accuracy
 
 # few distinct values, so that ties are everywhere
 COSINES = st.integers(-4, 4).map(lambda quarter: quarter / 4)
@@ -148,3 +149,56 @@ def test_pairs_that_cannot_be_judged(same, folds, message):
     with pytest.raises(DataError) as error:
         check_pairs(np.array(same, bool), np.array(folds), "p.csv")
     assert str(error.value) == message
+
+
+@settings(deadline=None, max_examples=200)
+@given(PAIRS)
+def test_the_roc_agrees_with_scikit_learn(pairs):
+    cosines, same, _ = columns(pairs)
+    if same.all() or not same.any():
+        return
+    curve = roc_of(cosines, same)
+    far, tar, min_cosine = roc_curve(same, cosines, drop_intermediate=False)
+    steps = np.isin(min_cosine, cosines[same])  # scikit-learn has the cosines of impostors, too
+    assert curve.min_cosine.tolist() == min_cosine[steps].tolist()
+    assert curve.far == pytest.approx(far[steps])
+    assert curve.tar == pytest.approx(tar[steps])
+    for asked in (0.1, 0.25, 0.5, 0.75, 1.0):
+        found = tar_at_far(cosines, same, asked)
+        if found is not None:
+            assert found == pytest.approx(tar[far <= asked + 1e-9].max())
+            # no row of the curve is missing: between two of them TAR does not change
+            assert found == pytest.approx(curve.tar[curve.far <= asked + 1e-9].max(initial=0))
+
+
+def test_the_roc_by_eye():
+    cosines = np.array([0.9, 0.8, 0.8, 0.7, 0.6, 0.5])
+    same = np.array([True, True, False, False, True, False])
+    curve = roc_of(cosines, same)
+    assert curve.min_cosine.tolist() == [0.9, 0.8, 0.6]
+    assert curve.far.tolist() == pytest.approx([0, 1 / 3, 2 / 3])
+    assert curve.tar.tolist() == pytest.approx([1 / 3, 2 / 3, 1])
+
+
+def test_a_million_pairs_by_the_definition():
+    rng = np.random.default_rng(0)
+    same = np.zeros(1_000_000, bool)
+    same[:5000] = True
+    rng.shuffle(same)
+    cosines = (rng.normal(0, 0.1, len(same)) + 0.45 * same).astype(np.float32)
+    far, tar, _ = roc_curve(same, cosines, drop_intermediate=False)
+    curve = roc_of(cosines, same)
+    impostors = np.sort(cosines[~same])[::-1]
+    for asked in (1e-5, 1e-4, 1e-3, 1e-2, 1e-1):
+        found = tar_at_far(cosines, same, asked)
+        assert found == pytest.approx(tar[far <= asked].max())
+        assert found == pytest.approx(curve.tar[curve.far <= asked].max())
+        # of the definition: any cosine that lets more genuine pairs pass lets too many impostors pass
+        passing = cosines[same] > impostors[math.floor(asked * len(impostors))]
+        assert found == passing.mean()
+        lower = cosines[same][~passing].max()
+        assert (impostors >= lower).mean() > asked
+        # InsightFace takes the point of the nearest FAR: no more than half an impostor further
+        nearest = np.flatnonzero(np.abs(far - asked) == np.abs(far - asked).min())
+        assert tar[nearest].max() - found < 0.002
+    assert tar_at_far(cosines, same, 1e-6) is None  # of 995,000

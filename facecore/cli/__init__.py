@@ -4,6 +4,7 @@ import os
 
 from facecore.cli import (  # noqa: F401 (each registers its commands)
     curves,
+    formats,
     networks,
     pages,
     reviews,

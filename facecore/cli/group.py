@@ -55,6 +55,7 @@ def main() -> None:
     facecore audit subset.parquet              whether all of that is true
     facecore quantize --manifest S --model M   an integer network, fine-tuned on the subset
     facecore verify --model M --pairs P        what it is worth
+    facecore verify --model M --suite DIR      every protocol of a folder, in one table
     facecore curve --model M --verify P        accuracy against the fraction of the data
     facecore report DIR                        a page to look at all of it
     """  # noqa: D301 (click wants the control character itself)

@@ -1,8 +1,10 @@
 """Commands that make networks, and say what they are worth."""
 
 import json
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,8 +14,9 @@ from facecore.errors import OptionError
 
 if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes seconds
     from facecore.demo import DemoOptions
+    from facecore.models import Backbone
     from facecore.quantize import QuantizeOptions
-    from facecore.verify import VerifyOptions
+    from facecore.verify import Roc, VerifyOptions
 
 
 @stage("quantize", "facecore.quantize:QuantizeOptions")
@@ -66,23 +69,76 @@ def quantize_command(
 
 @stage("verify", "facecore.verify:VerifyOptions")
 @model
-@click.option("--pairs", type=FILE, required=True, help="LFW's pairs.txt, a CSV (left, right, same, fold) or a .bin.")
+@click.option("--pairs", type=FILE, help="LFW's pairs.txt, a CSV (left, right, same, fold) or a .bin.")
 @click.option("--images", type=FILE, help="Folder that the names in the pairs are relative to; not for .bin.")
+@click.option("--suite", type=FILE, help="Instead: a folder; all protocols in it, IJB-B and IJB-C too, as one table.")
+@click.option(
+    "--table",
+    "form",
+    type=click.Choice(["text", "markdown", "latex"]),
+    default="text",
+    show_default=True,
+    help="Form of a suite's table.",
+)
+@click.option("--roc", type=FILE, help="Draw TAR against FAR as this .png, with its points as .parquet beside it.")
 @arch
+@overwrite
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def verify_command(
-    model: Path, pairs: Path, images: Path | None, arch: str | None, as_json: bool, options: "VerifyOptions"
+    model: Path,
+    pairs: Path | None,
+    images: Path | None,
+    suite: Path | None,
+    form: str,
+    roc: Path | None,
+    arch: str | None,
+    overwrite: bool,
+    as_json: bool,
+    options: "VerifyOptions",
 ) -> None:
     """Say how well a network tells people apart: accuracy over folds, and TAR at fixed FAR."""
     from facecore.models import load_backbone
-    from facecore.verify import open_protocol, verify
+    from facecore.verify import compare, judge, open_protocol, roc_of, run_suite, suite_table
 
-    protocol = open_protocol(pairs, images)
-    done = verify(load_backbone(model, arch=arch), protocol, options)
-    if as_json:
-        click.echo(json.dumps(done.to_json()))
-    else:
-        click.echo(done.to_text())
+    _check_asked(pairs, images, suite, roc, overwrite=overwrite)
+    if pairs is not None:
+        protocol = open_protocol(pairs, images)  # before the network: quick to read, and to be wrong
+        network = load_backbone(model, arch=arch)
+        cosines = compare(network, protocol, options)
+        found = judge(cosines, protocol)
+        _show(found.to_json() if as_json else found.to_text())
+        _draw(roc, {pairs.stem: roc_of(cosines, protocol.same)}, network, options)
+    elif suite is not None:
+        network = load_backbone(model, arch=arch)
+        done = run_suite(network, suite, options, tell=partial(click.echo, err=True))
+        _show(done.to_json() if as_json else suite_table(done, model.stem, form))
+        _draw(roc, done.curves, network, options)
+        if done.failed:
+            click.get_current_context().exit(1)
+
+
+def _check_asked(
+    pairs: Path | None, images: Path | None, suite: Path | None, roc: Path | None, *, overwrite: bool
+) -> None:
+    if (pairs is None) == (suite is None):
+        raise OptionError("verify takes a list of --pairs or a --suite of protocols; give one of the two")
+    if suite is not None and images is not None:
+        raise OptionError("the protocols of a suite have their images beside them; leave out --images")
+    if roc is not None:
+        from facecore.verify.roc import check_roc_path
+
+        check_roc_path(roc, overwrite=overwrite)
+
+
+def _show(done: dict[str, Any] | str) -> None:
+    click.echo(done if isinstance(done, str) else json.dumps(done))
+
+
+def _draw(roc: Path | None, curves: "Mapping[str, Roc]", network: "Backbone", options: "VerifyOptions") -> None:
+    if roc is not None:
+        from facecore.verify.roc import write_roc
+
+        write_roc(roc, curves, model=network.sha256, options=options)
 
 
 @stage("demo", "facecore.demo:DemoOptions")

@@ -17,7 +17,12 @@ if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes
 @click.argument("dataset", type=FILE)
 @model
 @click.option("--out", type=FILE, default="embeddings", show_default=True, help="Store to write.")
-@click.option("--format", default="auto", show_default=True, help="auto, folder, recordio, bin or manifest.")
+@click.option(
+    "--format",
+    default="auto",
+    show_default=True,
+    help="auto, manifest, list, folder, recordio, bin, webdataset, parquet or zip.",
+)
 @images
 @arch
 @overwrite
@@ -31,7 +36,7 @@ def embed_command(
     overwrite: bool,
     options: "EmbedOptions",
 ) -> None:
-    """Embed every face of DATASET: a folder, a RecordIO folder, a .bin or a manifest. Goes on where it was stopped."""
+    """Embed every face of DATASET: images in a folder or an archive, or a manifest. Goes on where it was stopped."""
     from facecore.embed import embed
     from facecore.readers import open_dataset
 

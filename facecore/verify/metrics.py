@@ -74,6 +74,24 @@ def tar_at_far(cosines: Cosines, same: Flags, far: float) -> float | None:
     return float(np.mean(genuine > np.partition(impostors, place)[place]))
 
 
+class Roc(NamedTuple):
+    """The steps of the curve, all of them: a row for every distinct cosine of a genuine pair, in descending order."""
+
+    min_cosine: Cosines  # (steps,), accepted are pairs with at least this cosine
+    far: npt.NDArray[np.float64]  # (steps,), the fraction of impostor pairs accepted
+    tar: npt.NDArray[np.float64]  # (steps,), the fraction of genuine pairs accepted
+    impostors: int  # pairs, of which FAR is a fraction
+
+
+def roc_of(cosines: Cosines, same: Flags) -> Roc:
+    """The curve of these pairs, both (pairs,): between two rows TAR stays that of the upper while FAR grows."""
+    genuine, impostors = np.sort(cosines[same]), np.sort(cosines[~same])
+    steps = np.unique(genuine)[::-1]
+    far = (len(impostors) - np.searchsorted(impostors, steps, side="left")) / len(impostors)
+    tar = (len(genuine) - np.searchsorted(genuine, steps, side="left")) / len(genuine)
+    return Roc(steps, far, tar, len(impostors))
+
+
 def check_pairs(same: Flags, folds: Labels, where: str) -> None:
     """Raise DataError unless the pairs are in at least two folds and of both kinds."""
     if not (np.any(same) and not np.all(same)):

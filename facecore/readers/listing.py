@@ -1,0 +1,45 @@
+"""A text list: `path label` a line, of images that lie in a folder."""
+
+import re
+from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
+
+from facecore.errors import DataError
+from facecore.readers.names import Listing, refused
+
+LINE = re.compile(r"(.*\S)[ \t]+(\S+)")  # a path may hold spaces, a label none
+
+
+def listed_paths(path: Path, root: Path) -> pa.Table:
+    """The faces of a list: face_id and source are the path below the root, identity is the label.
+
+    A path that begins with the root is shortened; empty lines are ignored. Raises DataError if the file is not a list,
+    or a path does not lie below the root.
+    """
+    listing = Listing(path)
+    for number, line in enumerate(_text(path).split("\n"), 1):
+        line = line.removesuffix("\r")
+        if not line.strip():
+            continue
+        match = LINE.fullmatch(line)
+        if match is None:
+            raise DataError(f"{path}, line {number:,}: expected an image's path, a space and a label; mend it")
+        name = _below(match[1], root)
+        if refused(name):
+            raise DataError(f"{path}, line {number:,}: {name!a} does not lie below {root}; say with --images what does")
+        listing.add(name, match[2], name)
+    return listing.table("its lines are an image's path, a space and a label")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")  # read_text would take a \r in a name for the end of a line
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8 text; save the list as such") from None
+
+
+def _below(name: str, root: Path) -> str:
+    if name.startswith("/") and PurePosixPath(name).is_relative_to(root.absolute().as_posix()):
+        return PurePosixPath(name).relative_to(root.absolute().as_posix()).as_posix()
+    return name.removeprefix("./")
