@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from facecore.errors import DataError
+from facecore.errors import DataError, OptionError
 from facecore.provenance import FOOTER_KEY, Provenance, written_whole
 
 COLUMNS = ("face_id", "identity", "source")
@@ -52,11 +52,19 @@ def check_manifest(table: pa.Table, where: Path) -> None:
         raise DataError(f"{where}: {repeated:,} face_id occur more than once; each face needs its own")
 
 
+def check_manifest_path(path: Path) -> None:
+    """Raise OptionError unless a path ends as manifests do: what is called otherwise is none, and not replaced."""
+    if path.suffix != ".parquet":
+        raise OptionError(f"{path} does not end in .parquet, the format of manifests; choose another --out")
+
+
 def read_manifest(path: Path) -> tuple[pa.Table, Provenance | None]:
     """The rows of a manifest, checked, and what made it (None if facecore did not).
 
     Raises DataError if the file is missing, not Parquet, or not a manifest.
     """
+    if path.is_dir():
+        raise DataError(f"{path} is a folder, not a manifest; facecore nms writes one")
     if not path.is_file():
         raise DataError(f"no manifest at {path}; facecore nms writes one")
     try:

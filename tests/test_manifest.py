@@ -97,7 +97,7 @@ def test_what_is_no_manifest(tmp_path):
 
 def test_no_file(tmp_path):
     assert refusal(read_manifest, tmp_path / "x") == f"no manifest at {tmp_path / 'x'}; facecore nms writes one"
-    assert refusal(read_manifest, tmp_path) == f"no manifest at {tmp_path}; facecore nms writes one"
+    assert refusal(read_manifest, tmp_path) == f"{tmp_path} is a folder, not a manifest; facecore nms writes one"
 
 
 def test_not_parquet(tmp_path):

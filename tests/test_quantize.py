@@ -368,6 +368,10 @@ def test_epochs_may_be_a_fraction():
         ({"calibration_faces": 0}, "calibration_faces must be at least 1, got 0"),
         ({"patience": 0}, "patience must be at least 1, got 0"),
         ({"bits": FLOAT}, "bits float quantizes nothing and sparsity 0 prunes nothing; ask for one of them"),
+        (
+            {"bits": FLOAT, "sparsity": 0.5, "edges_8_bit": True},
+            "edges_8_bit is of integer networks, but bits are float; leave it out",
+        ),
         ({"checkpoint_every": 0}, "checkpoint_every must be at least 1, got 0"),
         ({"held_out": -1}, "held_out must be 0 or more, got -1"),
         ({"ekd_weight": -1.0}, "ekd_weight must be 0 or more, got -1"),
@@ -416,6 +420,17 @@ def test_too_many_unreadable_faces_stop_it_with_nothing_written(tmp_path, faces)
         "mend or leave out these, or allow more with --max-rejected"
     )
     assert not (tmp_path / "quantized").exists()
+
+
+@pytest.mark.parametrize("text", ['{"arch": "tiny"}', "[1]", "nothing"])
+def test_a_report_of_something_else_is_never_replaced(text, tmp_path, faces):
+    path = tmp_path / "quantized" / "report.json"
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(DataError) as error:
+        run(tmp_path, faces, overwrite=True)
+    assert str(error.value) == f"{path} is not of a quantized network; choose another --out"
+    assert path.read_text() == text
 
 
 def test_an_output_that_exists_is_not_touched(tmp_path, faces):

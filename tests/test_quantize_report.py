@@ -87,6 +87,7 @@ def report(**others):
         "bits": "w4a4",
         "sparsity": 0.0,
         "faces_used": 7940,
+        "faces_held_out": 256,
         "schedule": {"steps": 249},
         "seconds": {"calibrate": 20.0, "fine_tune": 389.0},
         "cosine_to_teacher": {
@@ -139,6 +140,11 @@ def test_a_pruned_network_in_floats():
         "                          full precision  pruned     fine-tuned",
     ]
     assert lines[-1] == "221 million multiply-adds, all of floats"
+
+
+def test_cosines_of_faces_that_were_trained_on_are_said_to_be():
+    lines = summary(report(faces_held_out=0)).splitlines()
+    assert lines[-3] == "no faces were held out: the cosines are of faces that were trained on, or calibrated with"
 
 
 def test_products_that_a_runtime_does_in_floats_are_said():

@@ -592,6 +592,16 @@ def test_an_output_that_exists_is_not_touched(tmp_path):
     assert pq.read_metadata(tmp_path / "subset.parquet").num_rows == 11
 
 
+def test_what_is_no_manifest_is_never_replaced(tmp_path):
+    store = write_store(tmp_path / "store", [faces_at(0, 60)])
+    path = tmp_path / "report.json"
+    path.write_text("{}")
+    with pytest.raises(OptionError) as error:
+        select(store, Nms(), keep=1.0, out=path, overwrite=True)
+    assert str(error.value) == f"{path} does not end in .parquet, the format of manifests; choose another --out"
+    assert path.read_text() == "{}"
+
+
 def test_a_failure_while_writing_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("facecore.select.write._reasons", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):

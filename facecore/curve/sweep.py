@@ -101,10 +101,10 @@ class Sweep:
         """Raise what would go wrong later, before any work: OptionError or DataError."""
         if not self.model.is_file():
             raise DataError(f"no network at {self.model}; check --model")
-        self.options.check_faces(self.faces)
-        self.pool.check(self.options.fractions)
         for check in self.checks:
             open_protocol(check.pairs, check.images)
+        self.options.check_faces(self.faces)
+        self.pool.check(self.options.fractions)
         check_folder(self.out)
         self._check_same()
         for point in self.points:

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import onnx
 
+from facecore.errors import DataError
 from facecore.models import packed
 from facecore.quantize.bits import Bits
 
@@ -36,3 +38,15 @@ def sizes(content: Mapping[str, bytes]) -> dict[str, int]:
 def to_json(report: Mapping[str, Any]) -> str:
     """The text of report.json."""
     return json.dumps(report, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def check_report(path: Path) -> None:
+    """Raise DataError if there is a report that is not of a quantized network: train writes one of the same name."""
+    if not path.is_file():
+        return
+    try:
+        ours = "bits" in json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, TypeError):
+        ours = False
+    if not ours:
+        raise DataError(f"{path} is not of a quantized network; choose another --out")

@@ -82,6 +82,8 @@ class QuantizeOptions:
     def _check_sparsity(self) -> None:
         if not 0 <= self.sparsity < 1:
             raise OptionError(f"sparsity is the fraction of the parameters to prune, in [0, 1); got {self.sparsity:g}")
+        if self.bits.is_float and self.edges_8_bit:
+            raise OptionError("edges_8_bit is of integer networks, but bits are float; leave it out")
         if self.bits.is_float and not self.sparsity:
             raise OptionError("bits float quantizes nothing and sparsity 0 prunes nothing; ask for one of them")
 

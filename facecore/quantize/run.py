@@ -27,7 +27,7 @@ from facecore.provenance import (
     write_text_whole,
     written_whole,
 )
-from facecore.quantize.artefacts import PACKED, REPORT, artefact_names, artefacts, sizes, to_json
+from facecore.quantize.artefacts import PACKED, REPORT, artefact_names, artefacts, check_report, sizes, to_json
 from facecore.quantize.equalise import equalise
 from facecore.quantize.export import to_float, to_integer
 from facecore.quantize.faces import Faces, evenly
@@ -57,6 +57,7 @@ def quantize(
     Raises ModelError if the network cannot be quantized, DataError if faces cannot be read or a file exists.
     """
     report_path, cache = out / REPORT, out / "teacher.npz"
+    check_report(report_path)
     refuse_to_overwrite(*(out / name for name in artefact_names(options.bits)), report_path, overwrite=overwrite)
     run = _Run(dataset, model, options, arch)
     checkpoint = Checkpoint(out / "checkpoint.pt", run.fingerprint, overwrite=overwrite)

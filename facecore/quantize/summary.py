@@ -1,6 +1,6 @@
 """A report for a reader: one screen of what the quantized network is worth."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 Row = tuple[str, str, str, str]
@@ -10,7 +10,7 @@ COLUMNS = 4
 def summary(report: Mapping[str, Any]) -> str:
     """The figures of a report as a table, and what they rest on."""
     rows = [_header(report), *_accuracies(report), *_cosines(report), *_sizes(report), *_latencies(report)]
-    return "\n".join([_title(report), *_aligned(rows), _arithmetic(report)])
+    return "\n".join([_title(report), *_aligned(rows), *_notes(report)])
 
 
 def _header(report: Mapping[str, Any]) -> Row:
@@ -69,22 +69,20 @@ def _latencies(report: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
-def _arithmetic(report: Mapping[str, Any]) -> str:
+def _notes(report: Mapping[str, Any]) -> Iterator[str]:
+    """What the figures rest on."""
     done = report["computation"]
+    if not report["faces_held_out"]:
+        yield "no faces were held out: the cosines are of faces that were trained on, or calibrated with"
     if report["bits"] == "float":
-        return f"{done['multiply_adds'] / 1e6:,.0f} million multiply-adds, all of floats"
-    lines = [
-        f"{100 * done['integer_share']:.1f} % of {done['multiply_adds'] / 1e6:,.0f} million multiply-adds are of bytes"
-    ]
+        yield f"{done['multiply_adds'] / 1e6:,.0f} million multiply-adds, all of floats"
+        return
+    share = f"{100 * done['integer_share']:.1f} %"
+    yield f"{share} of {done['multiply_adds'] / 1e6:,.0f} million multiply-adds are of bytes"
     if done["float_products"]:
-        lines.append(
-            f"onnxruntime runs {done['float_products']} convolutions or matrix products in floats all the same"
-        )
+        yield f"onnxruntime runs {done['float_products']} convolutions or matrix products in floats all the same"
     if "packed" in report["bytes"]:
-        lines.append(
-            "model.onnx stores a byte a weight: onnxruntime is no faster below 8 bits, and runs int4 in floats"
-        )
-    return "\n".join(lines)
+        yield "model.onnx stores a byte a weight: onnxruntime is no faster below 8 bits, and runs int4 in floats"
 
 
 def _aligned(rows: Sequence[Row]) -> list[str]:

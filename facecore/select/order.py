@@ -8,7 +8,7 @@ import numpy as np
 from facecore.embeddings import Embeddings
 from facecore.errors import DataError, OptionError
 from facecore.grid import LEVELS
-from facecore.manifest import read_manifest, write_manifest
+from facecore.manifest import check_manifest_path, read_manifest, write_manifest
 from facecore.provenance import Provenance, refuse_to_overwrite, sha256_of_file
 from facecore.select.nms import Nms
 from facecore.select.run import Selection, Stage, summary
@@ -32,6 +32,7 @@ def write_order(
             "leave --min-per-identity out"
         )
     refuse_to_overwrite(out, dropped_path(out), overwrite=overwrite, inputs=[store])
+    check_manifest_path(out)
     faces = Embeddings.open(store)
     stage = Stage.over(faces, dataclasses.replace(selector, nested=True), threads)
     fates = stage.cut(everybody := Threshold(LEVELS - 1))
@@ -49,6 +50,7 @@ def take(order: Path, *, keep: float, out: Path, overwrite: bool = False) -> int
     """
     check_keep(keep)
     refuse_to_overwrite(out, overwrite=overwrite, inputs=[order])
+    check_manifest_path(out)
     table, made = read_manifest(order)
     if made is None or not made.options.get("order"):
         raise DataError(f"{order} is no order, so its first rows are no subset; facecore nms --order writes one")

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from facecore.embeddings import Buffers, Embeddings, Piece
 from facecore.errors import DataError, OptionError
 from facecore.grid import LEVELS
+from facecore.manifest import check_manifest_path
 from facecore.parallel import cores, in_order
 from facecore.progress import progress
 from facecore.provenance import Provenance, refuse_to_overwrite
@@ -70,6 +71,7 @@ def select(
     else:
         threshold_at(cast(float, max_cosine))
     refuse_to_overwrite(out, dropped_path(out), overwrite=overwrite, inputs=[store])
+    check_manifest_path(out)
     faces = Embeddings.open(store)
     if faces.rows == 0:
         raise DataError(f"{store} holds no faces; see {store / 'rejected.parquet'} for why")
