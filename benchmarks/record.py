@@ -107,7 +107,7 @@ def write_result(path: Path, result: Mapping[str, Any]) -> None:
 def made_with() -> dict[str, Any]:
     """The commit (with a mark if the code differs from it), the machine and the versions."""
     changed = "-dirty" if _git("status", "--porcelain", "--", ":/facecore", ":/benchmarks/*.py") else ""
-    packages = ("facecore", "faiss-cpu", "numba", "numpy", "pyarrow")
+    packages = ("facecore", "faiss-cpu", "numba", "numpy", "onnxruntime", "pyarrow", "torch")
     versions = {"python": platform.python_version(), **{name: version(name) for name in packages}}
     return {"commit": _git("rev-parse", "HEAD") + changed, "machine": _machine(), "versions": versions}
 

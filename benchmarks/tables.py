@@ -197,6 +197,27 @@ def readers_speed(result: Result) -> list[str]:
     ]
 
 
+def curves(result: Result) -> list[str]:
+    """Points lost at every fraction, by method, and what is above random."""
+    rows, told = [], []
+    for one in result["pools"]:
+        above = {(of["protocol"], float(of["fraction"]), of["method"]): of for of in one["differences"]}
+        for of in one["points"]:
+            difference = above.get((of["protocol"], of["fraction"], of["method"]))
+            cells = [one["pool"], of["protocol"], f"{of['fraction']:g}", f"{of['faces']:,}", of["method"]]
+            figures = [str(of["seeds"]), f"{100 * of['accuracy']:.2f}", f"{of['points_lost']:.2f}"]
+            rows.append([*cells, *figures, _difference(difference) if difference else ""])
+        references = ", ".join(f"{of['method']} {100 * of['accuracy']:.2f} %" for of in one["references"])
+        told.append(f"Pool {one['pool']}: {one['bits']}, {one['steps']:,} steps at every point; {references}.")
+    head = ["pool", "tested on", "fraction", "faces", "method", "seeds", "accuracy, %", "points lost", "above random"]
+    return [*_table(head, rows), "", *told]
+
+
+def _difference(of: Mapping[str, str]) -> str:
+    points, half = float(of["points_above_random"]), float(of["half_interval"])
+    return f"{points:+.2f} +- {half:.2f}{', noise' if of['noise'] == 'true' else ''}"
+
+
 @dataclass(frozen=True)
 class Section:
     """A table of the README: its result, what is measured, how to measure it again, and how it is told."""
@@ -298,6 +319,14 @@ SECTIONS = (
         "against a float file with PReLU written alike, in turns, and a step of fine-tuning.",
         "quantize_speed.py",
         quantize_speed,
+    ),
+    Section(
+        "curves",
+        "Accuracy against the fraction of the data",
+        "Finished sweeps of `facecore curve`: networks quantized on a fraction of a pool of real faces, chosen by nms or "
+        "at random, and verified on others. A difference is paired over folds and seeds, with its 95 % interval.",
+        "curves.py LFW=curve-lfw CFP=curve-cfp",
+        curves,
     ),
     Section(
         "sources",
