@@ -323,8 +323,8 @@ SECTIONS = (
     Section(
         "curves",
         "Accuracy against the fraction of the data",
-        "Finished sweeps of `facecore curve`: networks quantized on a fraction of a pool of real faces, chosen by nms or "
-        "at random, and verified on others. A difference is paired over folds and seeds, with its 95 % interval.",
+        "Finished sweeps of `facecore curve`: networks quantized on a fraction of a pool of real faces, by nms or at "
+        "random, and verified on others. A difference is paired over folds and seeds, with its 95 % interval.",
         "curves.py LFW=curve-lfw CFP=curve-cfp",
         curves,
     ),
