@@ -119,7 +119,7 @@ def test_a_program(batch, tmp_path, capfd):
 def test_the_arch_of_a_checkpoint_is_named(tmp_path):
     path = tmp_path / "backbone.pth"
     path.write_bytes(b"")
-    names = "r18, r34, r50, r100, r200, mbf, mbf_large"
+    names = "r18, r34, r50, r100, r200, mbf, mbf_large, tiny"
     with pytest.raises(OptionError) as caught:
         load_backbone(path)
     assert str(caught.value) == f"{path} holds parameters without their network; name it with --arch: {names}"

@@ -1,6 +1,7 @@
 """Synthetic faces: a folder that grows, whatever makes them; what a teacher drops; generators of every format."""
 
 import warnings
+from shutil import rmtree
 
 import numpy as np
 import onnx
@@ -101,6 +102,29 @@ def test_a_killed_run_goes_on(ten, tmp_path, monkeypatch):
     monkeypatch.setattr(Records, "add", add)
     assert synthesize(PARAMETRIC, tmp_path / "out", FEW, count=10).resumed == 4
     assert files_of(tmp_path / "out") == files_of(ten)
+
+
+def test_images_that_are_lost_are_made_again(ten, tmp_path):
+    out = tmp_path / "out"
+    words = ("--parametric", "--size", 32, "--batch-size", 4, "--out", out)
+    assert run("--count", 9, *words) == (0, f"{out}/manifest.parquet: 9 faces\n")
+    images = [out / "00000" / f"{face:08d}.png" for face in range(9)]
+    untouched = {path: path.stat().st_mtime_ns for path in (*images[:1], *images[3:8])}
+    images[1].write_bytes(images[1].read_bytes()[:50])
+    images[2].unlink()
+    images[8].unlink()  # of another batch, which is not full yet
+    line = f"{out}/manifest.parquet: 10 faces, 6 of them were there already, "
+    assert run("--count", 10, *words) == (0, f"{line}3 made again, whose images were missing or cut short\n")
+    assert files_of(out) == files_of(ten)
+    assert {path: path.stat().st_mtime_ns for path in untouched} == untouched
+    records = [sorted((folder / ".records").glob("*.parquet")) for folder in (out, ten)]
+    for ours, whole in zip(*records, strict=True):
+        assert pq.read_table(ours).equals(pq.read_table(whole))
+    assert run("--count", 10, *words) == (0, f"{out}/manifest.parquet: 10 faces, 10 of them were there already\n")
+    rmtree(out / "00000")
+    line = f"{out}/manifest.parquet: 10 faces, 10 made again, whose images were missing or cut short\n"
+    assert run("--count", 10, *words) == (0, line)
+    assert files_of(out) == files_of(ten)
 
 
 def test_eyes_and_mouth_lie_where_aligned_crops_have_them(monkeypatch):
@@ -329,6 +353,15 @@ def test_dropped_faces_are_listed_and_made_up_for(tmp_path):
     for name in ("manifest.parquet", "dropped.parquet"):
         assert pq.read_table(tmp_path / "grown" / name).equals(pq.read_table(out / name))
     assert files_of(tmp_path / "grown") == files_of(out)
+
+    before = files_of(out)
+    for source in kept["source"].to_pylist()[::3]:
+        (out / source).unlink()
+    code, line = run("--count", 8, *words, "--out", out)
+    mended = "8 faces, 5 of them were there already, 3 made again, whose images were missing or cut short"
+    assert (code, line.splitlines()[0]) == (0, f"{out}/manifest.parquet: {mended}")
+    assert files_of(out) == before
+    assert pq.read_table(out / "dropped.parquet").equals(dropped)
 
 
 def test_a_screen_that_lets_nothing_through_ends(tmp_path, monkeypatch):

@@ -18,14 +18,14 @@ from facecore.embed import EmbedOptions, embed
 from facecore.errors import DataError, ModelError, OptionError
 from facecore.images import Preprocess, decode, to_input
 from facecore.manifest import write_manifest
-from facecore.models import load_backbone
+from facecore.models import ARCHITECTURES, load_backbone, load_onnx
 from facecore.provenance import Provenance
 from facecore.readers import open_dataset
 from facecore.synthesis.drawn import person_of
 from facecore.synthesis.face import a_shot
 from facecore.synthesis.paint import draw_face
 from facecore.synthesis.picture import encode
-from facecore.train import NETWORKS, TinyFaceNet, TrainOptions, train
+from facecore.train import TrainOptions, train
 from facecore.train.log import Log
 from facecore.train.networks import new_network
 
@@ -124,7 +124,7 @@ def test_the_report_says_what_was_done(dataset, written):
     out, report = written
     assert json.loads((out / "report.json").read_text()) == report
     assert (report["faces"], report["faces_in_data_set"], report["identities"]) == (24, 24, 6)
-    assert report["parameters"] == sum(p.numel() for p in TinyFaceNet().parameters())
+    assert report["parameters"] == sum(p.numel() for p in ARCHITECTURES["tiny"]().parameters())
     assert report["inputs"] == {"dataset": dataset.sha256}
     assert (report["options"]["arch"], report["precision"], report["processes"]) == ("tiny", "float32", 1)
     assert (report["steps"], report["epochs"], report["kept_step"]) == (20, 10.0, 20)
@@ -184,6 +184,43 @@ def test_another_seed_gives_other_weights_and_draws(dataset, quick, tmp_path):
     first, other = (contents(tmp_path / str(seed)) for seed in (0, 1))
     assert all(first[name] != other[name] for name in BYTES)  # the ONNX file has another record of options
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_of_something_else_is_left_alone(overwrite, dataset, tmp_path):
+    folder_of(tmp_path, {"00000/00000000.png": b"", "manifest.parquet": b"", "report.json": b"theirs"})
+    with pytest.raises(DataError) as error:
+        train(dataset, tmp_path, options(), overwrite=overwrite)
+    assert line_of(error) == f"{tmp_path} holds 00000, which is not of a training; choose another --out"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000", "manifest.parquet", "report.json"]
+    assert (tmp_path / "report.json").read_bytes() == b"theirs"
+
+
+def test_what_lies_beside_a_network_of_ours_stays(dataset, quick, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(killed_at(1, patch)):
+        train(dataset, tmp_path, options(steps=2))
+    folder_of(tmp_path, {"notes.txt": b"mine", "checkpoint.pt.part": b"of a kill"})
+    assert train(dataset, tmp_path, options(steps=2))["steps"] == 2
+    assert train(dataset, tmp_path, options(steps=1), overwrite=True)["steps"] == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*FILES, "notes.txt"])
+    assert (tmp_path / "notes.txt").read_bytes() == b"mine"
+
+
+def test_a_network_in_the_way_is_told_before_anything_is_read(written, monkeypatch):
+    monkeypatch.setattr("facecore.readers.open_dataset", None)
+    line = f"Error: {written[0]}/backbone.pt exists; choose another --out, or add --overwrite to replace it\n"
+    assert facecore("train", "nowhere", "--out", written[0]) == (1, line)
+
+
+def test_the_tiny_network_is_read_like_the_others(pixels, written):
+    images = to_input(pixels[:3], Preprocess())
+    kept = load_backbone(written[0] / "backbone.onnx").embed(images)
+    found = load_backbone(written[0] / "backbone.pt", arch="tiny").embed(images)
+    assert np.abs(found - kept).max() < 1e-3
+    graph = load_onnx(written[0] / "backbone.pt", arch="tiny").SerializeToString()
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    (quantizable,) = session.run(None, {session.get_inputs()[0].name: images})
+    assert np.abs(quantizable - kept).max() < 1e-3
 
 
 def killed_at(step, monkeypatch):
@@ -312,7 +349,7 @@ def test_a_network_of_arcface_torch(dataset, pixels, quick, tmp_path):
         return {"accuracy": 0.5, "standard_error": 0.0}
 
     report = train(dataset, tmp_path, options(arch="mbf", steps=1, batch_size=2), measures={"own": measure})
-    assert report["parameters"] == sum(p.numel() for p in NETWORKS["mbf"]().parameters())
+    assert report["parameters"] == sum(p.numel() for p in ARCHITECTURES["mbf"]().parameters())
     found = load_backbone(tmp_path / "backbone.pt", arch="mbf").embed(images)
     assert found.shape == (2, 512)
     assert np.abs(found - seen[0]).max() < 1e-4 * np.abs(found).max()
@@ -321,7 +358,9 @@ def test_a_network_of_arcface_torch(dataset, pixels, quick, tmp_path):
 @pytest.mark.parametrize("arch", ["mbf", "r18"])
 def test_parameters_are_named_as_in_arcface_torch(arch, real_data):
     keys = json.loads((real_data.parent / "models" / "arcface_torch" / f"{arch}.keys.json").read_text())
-    ours = {name: [list(values.shape), str(values.dtype)] for name, values in NETWORKS[arch]().state_dict().items()}
+    ours = {
+        name: [list(values.shape), str(values.dtype)] for name, values in ARCHITECTURES[arch]().state_dict().items()
+    }
     assert ours == {name: [shape, kind] for name, shape, kind in keys}
 
 
@@ -358,11 +397,22 @@ def test_a_face_that_cannot_be_read(quick, tmp_path):
     with pytest.raises(DataError) as error:
         train(open_dataset(people), tmp_path / "proxy", options(steps=2))
     assert line_of(error) == (
-        "1 of 4 faces cannot be read, first a/2.jpg: not an image: unknown image format; "
-        "mend or leave out these, or allow more with --max-rejected"
+        "1 face so far of 4 cannot be read, first a/2.jpg: not an image: unknown image format; "
+        "mend or leave out such faces, or allow more with --max-rejected"
     )
-    report = train(open_dataset(people), tmp_path / "other", options(steps=2, max_rejected=0.5))
+    report = train(open_dataset(people), tmp_path / "proxy", options(steps=2, max_rejected=0.5, workers=2))  # goes on
     assert report["rejected"] == [{"source": "a/2.jpg", "reason": "not an image: unknown image format"}]
+
+
+def test_a_batch_of_which_hardly_a_face_can_be_read(tmp_path):
+    people = folder_of(tmp_path / "faces", {"a/1.jpg": b"no", "a/2.jpg": b"no", "b/1.jpg": b"no", "b/2.jpg": b"no"})
+    for allowed, advice in ((0.25, "allow more with --max-rejected"), (1, "take a larger --batch-size")):
+        with pytest.raises(DataError) as error:
+            train(open_dataset(people), tmp_path / "proxy", options(max_rejected=allowed, batch_size=2, seed=1))
+        assert line_of(error) == (
+            "2 faces so far of 4 cannot be read, first b/1.jpg: not an image: unknown image format; "
+            f"mend or leave out such faces, or {advice}"
+        )
 
 
 def facecore(*words):
@@ -405,7 +455,7 @@ def test_the_command(folder, quick, tmp_path):
     [
         (["faces", "--manifest", "m.parquet"], "DATASET and --manifest are two ways to name the faces; give one"),
         ([], "nothing to train on; give DATASET, or --manifest"),
-        (["faces", "--arch", "r17"], f"arch must be one of {', '.join(NETWORKS)}; got r17"),
+        (["faces", "--arch", "r17"], f"arch must be one of {', '.join(ARCHITECTURES)}; got r17"),
         (["faces", "--augment", "flip,warp"], "no augmentation flip; there are crop, colour, blur, jpeg"),
         (["faces", "--verify", "lfw"], "a protocol is written as NAME=PAIRS or NAME=PAIRS,IMAGES; got 'lfw'"),
     ],
@@ -423,11 +473,14 @@ def test_words_that_make_no_sense(words, line, folder, monkeypatch):
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"batch_size": 1}, "batch_size must be at least 2, batches are normalised; got 1"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0"),
-        ({"scale": float("inf")}, "scale must be above 0, got inf"),
+        ({"scale": float("inf")}, "scale must be finite, got inf"),
         ({"margin": 1.0}, "margin is a cosine, in [0, 1); got 1"),
         ({"margin": 3.2, "loss": "arcface"}, "margin is an angle in radians, in [0, 3.142); got 3.2"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
-        ({"epochs": -1.0}, "epochs must be 0 or more, got -1"),
+        ({"epochs": 0.0}, "epochs must be above 0, got 0"),
+        ({"epochs": float("inf")}, "epochs must be finite, got inf"),
+        ({"weight_decay": -1.0}, "weight_decay must be 0 or more, got -1"),
+        ({"weight_decay": float("nan")}, "weight_decay must be finite, got nan"),
         (
             {"identities": 0.1, "faces": 0.1},
             "identities and faces are two ways to take a share of the data set; give one",

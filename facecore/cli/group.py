@@ -13,7 +13,7 @@ from facecore.errors import FacecoreError
 INTERRUPTED = 130
 FILE = click.Path(path_type=Path)
 
-arch = click.option("--arch", help="Network of an arcface_torch checkpoint: r18, r34, r50, r100, r200, mbf, mbf_large.")
+arch = click.option("--arch", help="Network of a checkpoint: r18, r34, r50, r100, r200, mbf, mbf_large, tiny.")
 overwrite = click.option("--overwrite", is_flag=True, help="Replace what is there.")
 images = click.option("--images", type=FILE, help="Root of a manifest's images, if not where they were.")
 threads = click.option("--threads", type=click.IntRange(1), help="Cores to use; all by default. Changes no byte.")

@@ -37,7 +37,8 @@ def synthesize_command(
     origin = Origin(generator, from_model, parametric, arch)
     done = synthesize(origin, out, options, count=count, teacher=teacher, overwrite=overwrite)
     there = f", {done.resumed:,} of them were there already" if done.resumed else ""
-    click.echo(f"{out / 'manifest.parquet'}: {done.faces:,} faces{there}")
+    mended = f", {done.mended:,} made again, whose images were missing or cut short" if done.mended else ""
+    click.echo(f"{out / 'manifest.parquet'}: {done.faces:,} faces{there}{mended}")
     if teacher:
         dropped = ", ".join(f"{number:,} {reason}" for reason, number in done.dropped.items())
         click.echo(f"{out / 'dropped.parquet'}: {dropped or 'nobody'}")

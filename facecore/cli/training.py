@@ -40,7 +40,7 @@ def train_command(
     """Train a network on DATASET or the faces of a manifest, to embed with. Goes on where it was stopped."""
     from facecore.accuracy import Check
     from facecore.readers import open_dataset
-    from facecore.train import is_first, train
+    from facecore.train import check_out, is_first, train
     from facecore.train.summary import summary
 
     if dataset and manifest:
@@ -48,6 +48,7 @@ def train_command(
     given = dataset or manifest
     if given is None:
         raise OptionError("nothing to train on; give DATASET, or --manifest")
+    check_out(out, overwrite=overwrite)  # before the data set is read
     faces = open_dataset(given, images=images)
     measures = {check.name: _accuracy(check) for check in map(Check.parse, checks)}
     if len(measures) < len(checks):

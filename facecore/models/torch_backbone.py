@@ -1,4 +1,4 @@
-"""Networks that torch runs: torch.export programs (.pt2) and arcface_torch checkpoints (.pt, .pth)."""
+"""Networks that torch runs: torch.export programs (.pt2) and checkpoints, arcface_torch's or our own (.pt, .pth)."""
 
 import pickle
 import sys
@@ -19,6 +19,7 @@ from facecore.models.backbone import DEFAULT_SIZE, first_line, in_chunks
 from facecore.models.iresnet import r18, r34, r50, r100, r200
 from facecore.models.mobilefacenet import mbf, mbf_large
 from facecore.models.quiet import quiet
+from facecore.models.tiny import TinyFaceNet
 from facecore.provenance import sha256_of_file
 
 ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
@@ -29,6 +30,7 @@ ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
     "r200": r200,
     "mbf": mbf,
     "mbf_large": mbf_large,
+    "tiny": TinyFaceNet,
 }
 # the place of the argument that says "in training", for the operators whose embedding depends on it
 TRAINING_FLAGS: dict[Callable[..., Any], int] = {
@@ -86,7 +88,7 @@ def check_architecture(path: Path, arch: str | None) -> str:
 
 
 def load_checkpoint(path: Path, arch: str) -> nn.Module:
-    """The network of an arcface_torch checkpoint, in eval mode on the CPU; raises ModelError if it does not fit."""
+    """The network of a checkpoint, in eval mode on the CPU; raises ModelError if it does not fit."""
     parameters = read_parameters(path)
     with torch.device("meta"):  # memory is taken once, by the checkpoint's own tensors
         network = ARCHITECTURES[arch]()
@@ -142,7 +144,7 @@ def _fits(arch: str, parameters: Mapping[str, Tensor]) -> bool:
 
 
 def checkpoint_backbone(path: Path, arch: str) -> TorchBackbone:
-    """An arcface_torch checkpoint, ready to run."""
+    """A checkpoint, ready to run."""
     network = load_checkpoint(path, arch).to(best_device())
     for parameter in network.parameters():  # convolutions then run channels last: mbf 50 to 73 images/s on two cores
         if parameter.ndim == 4:

@@ -33,6 +33,7 @@ SCHEMA = pa.schema(
         ("rival", pa.string()),
         ("cosine", pa.float32()),
         ("embedding", pa.binary()),  # float16, of a face that stays
+        ("bytes", pa.int64()),  # of its image; null where it does not stay
     ]
 )
 
@@ -98,17 +99,48 @@ class Records:
 
     def add(self, number: int, pixels: Pixels, verdicts: Sequence[Verdict]) -> None:
         """Write the images that stay of the next faces (n, size, size, 3), all of a batch, then the batch's record."""
-        first = self.made
-        for place, (picture, verdict) in enumerate(zip(pixels, verdicts, strict=True)):
-            if verdict.reason is None:
-                with written_whole(self.out / source_of(first + place)) as part:
-                    part.write_bytes(encode_losslessly(picture))
-        rows = pa.Table.from_pylist([_row(first + place, verdict) for place, verdict in enumerate(verdicts)], SCHEMA)
+        rows = []
+        for face, (picture, verdict) in enumerate(zip(pixels, verdicts, strict=True), self.made):
+            length = self._write_image(face, picture) if verdict.reason is None else None
+            rows.append(_row(face, verdict, length))
+        table = pa.Table.from_pylist(rows, SCHEMA)
         if number < len(self._batches):
-            self._batches[number] = pa.concat_tables([self._batches[number], rows])
+            self._batches[number] = pa.concat_tables([self._batches[number], table])
         else:
-            self._batches.append(rows)
-        self._count(rows)
+            self._batches.append(table)
+        self._count(table)
+        self._write_record(number)
+
+    def lost(self) -> dict[int, list[int]]:
+        """The rows, by batch, of faces that stay whose image is not there, or not as long as it was."""
+        lost = {}
+        for number, batch in enumerate(self._batches):
+            faces = zip(*(batch[name].to_pylist() for name in ("source", "reason", "bytes")), strict=True)
+            rows = [
+                row
+                for row, (source, reason, length) in enumerate(faces)
+                if reason is None and _length(self.out / source) != length
+            ]
+            if rows:
+                lost[number] = rows
+        return lost
+
+    def mend(self, number: int, rows: Sequence[int], pixels: Pixels) -> None:
+        """Write the images of these rows of a batch again, from those of the whole batch."""
+        batch = self._batches[number]
+        lengths, first = batch["bytes"].to_pylist(), int(batch["identity"][0].as_py())
+        for row in rows:
+            lengths[row] = self._write_image(first + row, pixels[row])
+        place = SCHEMA.get_field_index("bytes")
+        self._batches[number] = batch.set_column(place, SCHEMA.field(place), [pa.array(lengths, pa.int64())])
+        self._write_record(number)
+
+    def _write_image(self, face: int, picture: Pixels) -> int:
+        """Write an image; returns its length in bytes."""
+        with written_whole(self.out / source_of(face)) as part:
+            return part.write_bytes(encode_losslessly(picture))
+
+    def _write_record(self, number: int) -> None:
         with written_whole(self.out / RECORDS / f"{number:08d}.parquet") as part:
             pq.write_table(self._batches[number].combine_chunks(), part, compression="zstd")
 
@@ -126,11 +158,11 @@ class Records:
     def write_dropped(self, made: Provenance | None = None) -> None:
         """List the faces that went."""
         every = pa.concat_tables(self._batches)
-        dropped = every.filter(pc.is_valid(every["reason"])).drop_columns(["embedding"])
+        dropped = every.filter(pc.is_valid(every["reason"])).drop_columns(["embedding", "bytes"])
         write_manifest(dropped, self.out / DROPPED, made or self._made)
 
 
-def _row(face: int, verdict: Verdict) -> dict[str, Any]:
+def _row(face: int, verdict: Verdict, length: int | None) -> dict[str, Any]:
     source = source_of(face)
     return {
         "face_id": source,
@@ -141,7 +173,15 @@ def _row(face: int, verdict: Verdict) -> dict[str, Any]:
         "rival": None if verdict.rival is None else source_of(verdict.rival),
         "cosine": verdict.cosine,
         "embedding": None if verdict.unit is None else verdict.unit.tobytes(),
+        "bytes": length,
     }
+
+
+def _length(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
 
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

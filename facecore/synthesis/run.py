@@ -51,6 +51,7 @@ class Synthesis:
 
     faces: int
     resumed: int  # of them, those that were there already
+    mended: int  # of them, those that were there once, and whose images were missing or cut short
     dropped: dict[str, int]  # by reason
 
 
@@ -65,8 +66,8 @@ def synthesize(
 ) -> Synthesis:
     """Make faces until `count` of them stay, as PNG images in `out`, with a manifest; goes on where it was stopped.
 
-    Face i depends on the options and i alone, so that more faces begin with those that fewer are. With a teacher, what
-    a `Screen` drops is listed in out/dropped.parquet.
+    Face i depends on the options and i alone, so that more faces begin with those that fewer are; images that are
+    missing or cut short are made again. With a teacher, what a `Screen` drops is listed in out/dropped.parquet.
     Raises DataError if `out` holds anything else, or more faces, or if nine in ten are dropped.
     """
     if count < 1:
@@ -77,12 +78,13 @@ def synthesize(
     screen = _screen(teacher, options, origin)
     made = Provenance(STAGE, {"source": source.name, **options.recorded(source.name)}, _inputs(source, screen))
     records = Records(out, made, overwrite=overwrite)
-    resumed = records.kept
-    if resumed > count:
-        raise DataError(f"{out} holds {resumed:,} faces, more than --count {count:,}; choose another --out")
+    there = records.kept
+    if there > count:
+        raise DataError(f"{out} holds {there:,} faces, more than --count {count:,}; choose another --out")
+    mended = _mend(source, records, options)
     _make(source, screen, records, options, count)
     records.finish(source.facts, judged=screen is not None)
-    return Synthesis(count, resumed, dict(sorted(records.dropped.items())))
+    return Synthesis(count, there - mended, mended, dict(sorted(records.dropped.items())))
 
 
 def _screen(teacher: Path | None, options: SynthesisOptions, origin: Origin) -> Screen | None:
@@ -96,6 +98,16 @@ def _screen(teacher: Path | None, options: SynthesisOptions, origin: Origin) -> 
 
 def _inputs(source: Source, screen: Screen | None) -> dict[str, str]:
     return {**source.inputs, **({"teacher": screen.sha256} if screen else {})}
+
+
+def _mend(source: Source, records: Records, options: SynthesisOptions) -> int:
+    """Make the batches again of which images are lost; returns how many images were."""
+    lost = records.lost()
+    with progress(len(lost), "mend", "batches") as bar:
+        for number, rows in lost.items():
+            records.mend(number, rows, resized(source.faces(number), options.size))
+            bar.update()
+    return sum(map(len, lost.values()))
 
 
 def _make(source: Source, screen: Screen | None, records: Records, options: SynthesisOptions, count: int) -> None:

@@ -12,13 +12,11 @@ import torch
 from torch import nn
 
 from facecore.images import Floats, Preprocess
-from facecore.models import record_preprocess, to_onnx
+from facecore.models import ARCHITECTURES, record_preprocess, to_onnx
 from facecore.provenance import Provenance, written_whole
+from facecore.train.folder import HEAD, ONNX, PARAMETERS
 from facecore.train.loop import BACKBONE, CLASSIFIER
-from facecore.train.networks import NETWORKS, SIZE, embedding_length
-
-PARAMETERS, ONNX, HEAD, LOG, REPORT = "backbone.pt", "backbone.onnx", "head.safetensors", "log.csv", "report.json"
-ARTEFACTS = (PARAMETERS, ONNX, HEAD, LOG, REPORT)
+from facecore.train.networks import SIZE, embedding_length
 
 
 class Live:
@@ -42,7 +40,7 @@ class Live:
 def write_artefacts(out: Path, arch: str, weights: Mapping[str, Any], identities: list[str], made: Provenance) -> None:
     """Write backbone.pt, backbone.onnx and head.safetensors from weights as `Trainer.weights` gives them."""
     with torch.device("meta"):  # its own first weights are neither wanted nor drawn
-        network = NETWORKS[arch]()
+        network = ARCHITECTURES[arch]()
     network.load_state_dict(weights[BACKBONE], assign=True)
     model = to_onnx(network.eval(), SIZE)
     record_preprocess(model, Preprocess())

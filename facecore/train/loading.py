@@ -43,7 +43,8 @@ class Loader:
     def batches(self, first: int, steps: int) -> Iterator[Batch]:
         """The batches from step `first` on, up to `steps`, in order.
 
-        Raises DataError when more than `max_rejected` of the faces turned out unreadable, or nearly all of a batch.
+        Raises DataError as soon as more than `max_rejected` of the faces turned out unreadable, or nearly all of a
+        batch: whatever was not met until then may be unreadable too.
         """
         workers = self._options.workers
         for batch in in_order(self._prepare, range(first, steps), threads=workers, ahead=workers + 1):
@@ -78,10 +79,12 @@ class Loader:
 
     def _reject(self, batch: Batch) -> None:
         self.rejected.update(batch.rejected)
-        few = len(batch.labels) < 2
-        if few or len(self.rejected) > self._options.max_rejected * len(self._roster):
+        too_many = len(self.rejected) > self._options.max_rejected * len(self._roster)
+        if too_many or len(batch.labels) < 2:  # batches are normalised
             source, reason = next(iter(self.rejected.items()))
+            more = "allow more with --max-rejected" if too_many else "take a larger --batch-size"
+            found = "1 face" if len(self.rejected) == 1 else f"{len(self.rejected):,} faces"
             raise DataError(
-                f"{len(self.rejected):,} of {len(self._roster):,} faces cannot be read, first {source}: {reason}; "
-                "mend or leave out these, or allow more with --max-rejected"
+                f"{found} so far of {len(self._roster):,} cannot be read, first {source}: {reason}; "
+                f"mend or leave out such faces, or {more}"
             )

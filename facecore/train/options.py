@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass, field
 
 from facecore.errors import OptionError
+from facecore.models import ARCHITECTURES
 from facecore.train.augment import AUGMENTATIONS, augmentations_of
 from facecore.train.head import LOSSES
-from facecore.train.networks import NETWORKS
 from facecore.train.sampling import SAMPLINGS
 from facecore.train.schedule import DECAYS
 
@@ -17,7 +17,7 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 class TrainOptions:
     """What to train, on how much of the data set, and how."""
 
-    arch: str = field(default="mbf", metadata={"help": f"Network to train: {', '.join(NETWORKS)}."})
+    arch: str = field(default="mbf", metadata={"help": f"Network to train: {', '.join(ARCHITECTURES)}."})
     identities: float | None = field(default=None, metadata={"help": "Train on this share of the identities, drawn."})
     faces: float | None = field(default=None, metadata={"help": "Train on this share of the faces, drawn."})
     loss: str = field(default="cosface", metadata={"help": f"Margin softmax: {', '.join(LOSSES)}."})
@@ -60,12 +60,13 @@ class TrainOptions:
     def __post_init__(self) -> None:
         self._check_names()
         self._check_shares()
-        for name in ("learning_rate", "scale", "clip"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+        for name in ("epochs", "learning_rate", "scale", "clip", "weight_decay"):
+            if not math.isfinite(getattr(self, name)):
+                raise OptionError(f"{name} must be finite, got {getattr(self, name):g}")
+            if getattr(self, name) <= 0 and name != "weight_decay":
                 raise OptionError(f"{name} must be above 0, got {getattr(self, name):g}")
-        for name in ("epochs", "weight_decay"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise OptionError(f"{name} must be 0 or more, got {getattr(self, name):g}")
+        if self.weight_decay < 0:
+            raise OptionError(f"weight_decay must be 0 or more, got {self.weight_decay:g}")
         for name, least in (("steps", 1), ("checkpoint_every", 1), ("workers", 1), ("seed", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -76,7 +77,7 @@ class TrainOptions:
 
     def _check_names(self) -> None:
         for name, known in (
-            ("arch", NETWORKS),
+            ("arch", ARCHITECTURES),
             ("loss", LOSSES),
             ("sampling", SAMPLINGS),
             ("decay", DECAYS),

@@ -15,13 +15,13 @@ from facecore.progress import progress
 from facecore.provenance import (
     Provenance,
     canonical_json,
-    refuse_to_overwrite,
     sha256_of,
     sha256_of_file,
     write_text_whole,
 )
 from facecore.readers import Dataset
-from facecore.train.artefacts import ARTEFACTS, LOG, REPORT, Live, write_artefacts
+from facecore.train.artefacts import Live, write_artefacts
+from facecore.train.folder import BEST, CHECKPOINT, LOG, REPORT, check_out
 from facecore.train.loading import Batch, Loader
 from facecore.train.log import Log
 from facecore.train.loop import Learnt, Trainer, precision
@@ -32,7 +32,7 @@ from facecore.train.world import World, processes
 
 Measure = Callable[[Backbone], Mapping[str, Any]]  # what it finds has an `accuracy`, from 0 to 1
 
-CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
+WITHOUT_EFFECT = ("workers", "max_rejected")  # on a network that is trained to the end
 LAST_STEPS = 20  # whose mean loss is reported: one batch says little
 
 
@@ -49,8 +49,9 @@ def train(
 
     A run that was killed goes on from its last checkpoint, to the same losses. The network of the checkpoint at which
     the first of `measures` found the highest accuracy is kept; without one, the last. Returns the report.
-    Raises DataError if there are fewer than two identities, faces cannot be read or `out` holds a network; ModelError
-    if `init` is of another network or the loss leaves the numbers; OptionError if processes do not divide the batch.
+    Raises DataError if there are fewer than two identities, faces cannot be read or `check_out` refuses `out`;
+    ModelError if `init` is of another network or the loss leaves the numbers; OptionError if processes do not divide
+    the batch.
     """
     with processes() as world:
         run = _Run(dataset, out, options, world, init=init, measures=measures or {}, overwrite=overwrite)
@@ -93,6 +94,7 @@ class _Run:
         overwrite: bool,
     ) -> None:
         check_batch(options.batch_size, world.size)
+        check_out(out, overwrite=overwrite)  # before all that takes long
         self._dataset, self._out, self._options, self._world, self._measures = dataset, out, options, world, measures
         self._roster = Roster(dataset, identities=options.identities, faces=options.faces, seed=options.seed)
         self._plan = Plan(
@@ -108,14 +110,12 @@ class _Run:
         self._inputs = {"dataset": dataset.sha256, **({"init": sha256_of_file(init)} if init else {})}
         self._checkpoint = Checkpoint(out / CHECKPOINT, self._fingerprint(), overwrite=overwrite)
         self._best = Checkpoint(out / BEST, self._fingerprint(), overwrite=overwrite)
-        self._done, self._overwrite = Tally(), overwrite
+        self._done = Tally()
 
     def begin(self) -> None:
         """Start, or go on from a checkpoint; from here on there is one."""
         saved = self._checkpoint.load()
-        if saved is None:
-            refuse_to_overwrite(*(self._out / name for name in ARTEFACTS), overwrite=self._overwrite)
-        else:
+        if saved is not None:
             self._trainer.restore(saved)
             self._done, self._loader.rejected = Tally(**saved["progress"]), saved["rejected"]
         self._world.wait()  # until all have looked
@@ -241,7 +241,7 @@ class _Run:
         return f"epoch {self._epoch():.2f}, loss {learnt.loss:.3f}, waiting {waited:.0%}"
 
     def _recorded_options(self) -> dict[str, Any]:
-        return {key: value for key, value in asdict(self._options).items() if key != "workers"}
+        return {key: value for key, value in asdict(self._options).items() if key not in WITHOUT_EFFECT}
 
     def _fingerprint(self) -> str:
         """What a checkpoint must be of: options and inputs, what is measured, and how many processes."""
