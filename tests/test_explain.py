@@ -1,12 +1,14 @@
 """Why a face stays or goes, in whole sentences."""
 
+import re
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from geometry import random_faces, write_store
-from test_report import DROPPED, EVIL, KEPT, gone, row, write_subset_of
+from test_report import DROPPED, EVIL, KEPT, gone, row, torn_inside, write_subset_of
 
 from facecore.cli import main
 from facecore.errors import DataError
@@ -171,3 +173,79 @@ def test_what_is_no_subset(tmp_path):
         1,
         f"Error: {tmp_path / 'list.parquet'} has no column identity, so no selection wrote it; give a subset of nms\n",
     )
+
+
+def test_names_with_control_characters_stay_in_their_line(tmp_path):
+    ugly = "a\nb\x1b[31m\u2028é"
+    path = write_subset_of(tmp_path / "subset.parquet", [row(ugly, 0, -1.0)], [gone(ugly, 1, 0.875)])
+    code, output = said(f"{ugly}/1", path)
+    name = "a\\nb\\x1b[31m\\u2028é"
+    assert code == 0
+    assert output.splitlines()[:2] == [
+        f"{name}/1 was dropped: near-duplicate",
+        f"It is too much like {name}/0, which is kept in its place.",
+    ]
+    assert output.splitlines()[-5:-1] == [
+        f"{name}: 1 of 2 faces kept",
+        "    rank  what became of it",
+        f"       1  {name}/0 kept",
+        f">      2  {name}/1 dropped, near-duplicate of {name}/0 (0.8750)",
+    ]
+    assert said(f"{ugly}/2", path) == (
+        1,
+        f"Error: no face {name}/2 in {path} or {tmp_path / 'subset.dropped.parquet'}; "
+        f"the nearest are {name}/1, {name}/0\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("face_id", "line"),
+    [
+        ("", "FACE_ID is empty; give one of the column face_id of {subset}"),
+        (" ", "FACE_ID is blank; give one of the column face_id of {subset}"),
+        ("\udcff", "no face \\udcff in {subset}, for that is no UTF-8; give one of its column face_id"),
+    ],
+)
+def test_what_names_no_face(subset, face_id, line):
+    assert said(face_id, subset) == (1, f"Error: {line.format(subset=subset)}\n")
+
+
+def test_a_folder_and_the_dropped_faces_are_no_subset(subset, tmp_path):
+    assert said("ann/0", tmp_path) == (
+        1,
+        f"Error: {tmp_path} is a folder; give a subset, which is a Parquet file, such as subset.parquet\n",
+    )
+    dropped = tmp_path / "subset.dropped.parquet"
+    assert said("ann/1", dropped) == (
+        1,
+        f"Error: {dropped} lists the dropped faces; give the subset itself, {subset}\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("listed", "what"),
+    [
+        (gone("ann", 1, float("nan")), "suppression_cosine of ann/1 is nan"),
+        (gone("ann", 1, 0.75) | {"cosine": float("nan")}, "cosine of ann/1 is nan"),
+        (gone("ann", 1, 0.75) | {"cosine": None}, "cosine of ann/1 is None"),
+        (gone("ann", 1, 0.75) | {"sparsity": float("inf")}, "sparsity of ann/1 is inf"),
+        (gone("ann", 1, 0.75) | {"reason": None}, "reason of ann/1 is None"),
+    ],
+)
+def test_what_no_selection_writes_is_damage(tmp_path, listed, what):
+    path = write_subset_of(tmp_path / "subset.parquet", KEPT, [listed])
+    assert said("ann/0", path) == (
+        1,
+        f"Error: {tmp_path / 'subset.dropped.parquet'} is damaged, or facecore did not write it: {what}; "
+        "run facecore nms again\n",
+    )
+
+
+def test_damage_inside_and_a_face_listed_twice(tmp_path):
+    path = write_subset_of(tmp_path / "subset.parquet", KEPT, [gone("ann", 0, 0.75)])
+    dropped = tmp_path / "subset.dropped.parquet"
+    assert said("ann/0", path) == (1, f"Error: ann/0 is 2 times in {path} and {dropped}; run facecore nms again\n")
+    torn_inside(path)
+    code, output = said("ann/0", path)
+    assert code == 1
+    assert re.fullmatch(rf"Error: {re.escape(str(path))} is damaged \(.*\); write it again, or move it away\n", output)

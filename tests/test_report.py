@@ -363,7 +363,9 @@ def test_images_that_moved_leave_places(folder):
     done = report(folder, folder.parent / "report.html")
     assert (done.faces, done.unreadable) == (0, 0)
     page = Page(folder.parent / "report.html")
-    assert page.all("div", class_="blank")[0]["aria-label"].endswith("the images are not where they were: add --images")
+    assert page.all("div", class_="blank")[0]["aria-label"].endswith(
+        "the images are not where they were; give --images"
+    )
 
 
 def test_a_whole_run_with_store_and_conflicts(tmp_path):
@@ -405,28 +407,183 @@ def test_a_folder_can_be_the_thing_itself(tmp_path):
         report(store, store / "report.html")
 
 
-def test_a_damaged_file_is_one_line(folder):
-    path = folder / "subset.dropped.parquet"
+def torn_inside(path):
+    """Zeros where the data are; the footer stays."""
     data = bytearray(path.read_bytes())
     data[4:200] = bytes(196)
     path.write_bytes(data)
-    with pytest.raises(DataError, match=r"^a Parquet file in .*results is damaged \(.*\); write it again, or"):
-        report(folder, folder.parent / "page.html")
 
 
-def test_files_that_are_not_shown_are_named(folder):
-    (folder / "torn.parquet").write_bytes(b"PAR1")
+def test_damage_inside_a_file_takes_back_its_pictures(folder):
+    write_subset_of(folder / "other.parquet", KEPT, DROPPED, root="/secret/place")
+    torn_inside(folder / "other.parquet")
+    before, _ = page_of(folder)
+    for name in ("other.parquet", "other.dropped.parquet"):
+        (folder / name).unlink()
+    after, _ = page_of(folder)
+    assert (before.faces, before.unreadable) == (after.faces, after.unreadable)
+    ((name, reason),) = before.left_out
+    assert name == "other.parquet"
+    assert re.fullmatch(r"damaged \(.*\); write it again, or move it away", reason)
+
+
+def test_what_is_left_out_is_named_on_the_page_and_by_the_command(folder):
     pq.write_table(pa.table({"face_id": ["a"]}), folder / "list.parquet")
-    pq.write_table(pa.table({"face_id": ["a"]}), folder / "old.dropped.parquet")
-    (folder / "report.json").write_text("{}")
-    _, page = page_of(folder)
-    for line in (
-        "torn.parquet: not a whole Parquet file",
-        "list.parquet: no kind of table that a report shows",
-        "old.dropped.parquet: the subset that it was dropped from is not beside it",
-        "report.json: not the report of a quantized network",
+    (folder / "<b>\n.parquet").write_bytes(b"PAR1")
+    for place, name, text in (
+        ("embeddings", "meta.json", "{"),
+        ("quantized", "report.json", "{bad"),
+        ("torn", "curve.parquet", "junk"),
     ):
-        assert line in page.words
+        (folder / place).mkdir()
+        (folder / place / name).write_text(text)
+    (folder / "curve").mkdir()
+    pq.write_table(pa.table({"method": ["nms"]}), folder / "curve" / "curve.parquet")
+    (folder / "store" / "img_emb").mkdir(parents=True)
+    out = folder.parent / "page.html"
+    done = CliRunner().invoke(main, ["report", str(folder), "--out", str(out)])
+    lines = [
+        "<b>\\n.parquet: not a whole Parquet file; run what wrote it again",
+        "list.parquet: no table that a report shows; to show a subset, a curve or conflicts, write it again",
+        "curve/curve.parquet: has no column fraction; run facecore curve again",
+        "embeddings/meta.json: not of a whole store, no img_emb is beside it; run facecore embed again",
+        "quantized/report.json: not whole JSON; run facecore quantize again",
+        "store: has no meta.json: it is no store, or not a whole one; run facecore embed again, it goes on",
+        "torn/curve.parquet: not a whole Parquet file; run facecore curve again",
+    ]
+    assert done.exit_code == 0
+    assert done.stderr == "".join(f"left out {line}\n" for line in lines)
+    page = Page(out)
+    assert f"Left out {' '.join(lines)}" in page.words
+    assert str(folder.parent) not in page.text
+
+
+def test_the_command_says_why_there_are_no_pictures(folder):
+    write_subset_of(folder / "none.parquet", KEPT, DROPPED)
+    out = folder.parent / "page.html"
+    done = CliRunner().invoke(main, ["report", str(folder), "--out", str(out)])
+    assert (done.exit_code, done.output) == (
+        0,
+        f"{out}: 2 subsets; 0 pictures of faces, {out.stat().st_size / 1e6:.1f} MB\n"
+        "no pictures: the root of the images is not recorded; give --images\n"
+        "no pictures: the images are not where they were; give --images\n",
+    )
+
+
+def edited(folder, change):
+    quantized(folder)
+    report = json.loads((folder / "report.json").read_text())
+    change(report)
+    (folder / "report.json").write_text(json.dumps(report))
+
+
+@pytest.mark.parametrize(
+    ("change", "missing"),
+    [
+        (lambda of: of.pop("parameters"), "parameters"),
+        (lambda of: of["bytes"].pop("float"), "bytes.float"),
+        (lambda of: of["bytes"].update(float=0), "bytes.float"),
+        (lambda of: of["decibels"].update(conv_1=math.nan), "decibels.conv_1"),
+        (lambda of: of["checkpoints"][1].update(step="x"), "checkpoints.1.step"),
+        (lambda of: of.update(latency_ms=[]), "latency_ms"),
+        (lambda of: of["cosine_to_teacher"].pop("calibrated"), "cosine_to_teacher.calibrated"),
+    ],
+)
+def test_a_report_that_lacks_something_is_named(tmp_path, change, missing):
+    edited(tmp_path, change)
+    assert failing(tmp_path) == (
+        f"nothing to report on in {tmp_path}: report.json: has no {missing}, or none that can be shown; "
+        "run facecore quantize again"
+    )
+
+
+def failing(folder, *more):
+    """The one line of a failing command, without its beginning."""
+    done = CliRunner().invoke(main, ["report", str(folder), "--out", str(folder / "page.html"), *more])
+    assert done.exit_code == 1
+    assert not (folder / "page.html").exists()
+    (line,) = done.output.splitlines()
+    return line.removeprefix("Error: ")
+
+
+@pytest.mark.parametrize(
+    ("files", "line"),
+    [
+        (
+            {"report.json": b"[1, 2]"},
+            "report.json: not the report of a quantized network; facecore quantize writes one",
+        ),
+        ({"report.json": b"\xff\x00"}, "report.json: not whole JSON; run facecore quantize again"),
+        ({"curve.parquet": b"junk"}, "curve.parquet: not a whole Parquet file; run facecore curve again"),
+        (
+            {"meta.json": b"{}"},
+            "meta.json: not of a whole store, no img_emb is beside it; run facecore embed again",
+        ),
+        (
+            {"img_emb/a": b"", "meta.json": b"{}"},
+            "{name}: meta.json is damaged; run facecore embed again, and if it refuses, with --overwrite",
+        ),
+    ],
+)
+def test_only_damage_is_an_error_that_names_the_file(tmp_path, files, line):
+    for name, data in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    assert failing(tmp_path) == f"nothing to report on in {tmp_path}: {line.format(name=tmp_path.name)}"
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def made_a_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "line"),
+    [
+        (cut, "subset", "subset.parquet: not a whole Parquet file; run facecore nms again"),
+        (cut, "subset.dropped", "subset.parquet: subset.dropped.parquet is not a whole Parquet file; "
+         "run facecore nms again"),
+        (Path.unlink, "subset.dropped", "subset.parquet: without its dropped faces, subset.dropped.parquet; "
+         "run facecore nms again, it writes both"),
+        (Path.unlink, "subset", "subset.dropped.parquet: without its subset, subset.parquet; "
+         "run facecore nms again, it writes both"),
+        (made_a_folder, "subset", "subset.parquet: a folder, not a Parquet file; move it away, "
+         "and run facecore nms again"),
+    ],
+)  # fmt: skip
+def test_half_a_subset_is_an_error_that_names_the_file(folder, change, name, line):
+    change(folder / f"{name}.parquet")
+    assert failing(folder) == f"nothing to report on in {folder}: {line}"
+
+
+def test_an_error_names_three_files_and_counts_the_others(tmp_path):
+    for name in "abcde":
+        (tmp_path / f"{name}.parquet").write_bytes(b"PAR1")
+    said = " | ".join(f"{name}.parquet: not a whole Parquet file; run what wrote it again" for name in "abc")
+    assert failing(tmp_path) == f"nothing to report on in {tmp_path}: {said} | and 2 more"
+
+
+def test_a_curve_of_other_values_is_left_out(tmp_path):
+    start = f"nothing to report on in {tmp_path}: curve.parquet: "
+    for rows, line in (
+        ({"accuracy": ["x"]}, "curve.parquet: column accuracy is string, no numbers"),
+        ({"accuracy": [math.nan]}, "has rows that are no point"),
+        ({"accuracy": [None]}, "has no points"),
+        ({"fraction": [0.0]}, "has rows that are no point"),
+        ({"seconds_quantize": ["x"]}, "curve.parquet: column seconds_quantize is string, no numbers"),
+    ):
+        table = {"method": ["nms"], "fraction": [0.5], "accuracy": [0.5], **rows}
+        pq.write_table(pa.table(table), tmp_path / "curve.parquet")
+        assert failing(tmp_path) == f"{start}{line}; run facecore curve again"
+    curve(tmp_path)
+    (tmp_path / "differences.csv").write_text("a,b\n1\n")
+    assert failing(tmp_path) == f"{start}differences.csv is no whole table; run facecore curve again"
+    (tmp_path / "differences.csv").write_text("protocol,method\nlfw,nms\n")
+    assert failing(tmp_path) == f"{start}differences.csv is not what facecore curve wrote; run it again"
 
 
 def test_a_page_is_not_replaced_unless_asked(folder):
@@ -490,3 +647,23 @@ def test_mistakes_are_one_line(folder, tmp_path):
         report(folder, tmp_path / "page.html", images=tmp_path / "nowhere")
     with pytest.raises(OptionError, match="max_faces must be 0 or more, got -1"):
         ReportOptions(max_faces=-1)
+
+
+def test_what_is_given_in_the_wrong_place_is_one_line(folder):
+    subset, images = folder / "subset.parquet", folder.parent / "images"
+    before = subset.read_bytes()
+    for arguments, line in (
+        ([folder, "--out", subset, "--overwrite"], f"out is a page, so its name must end in .html, got {subset}"),
+        (
+            [folder, "--no-faces", "--max-faces", "10"],
+            "max_faces counts pictures, and a page without faces has none; leave out --max-faces or --no-faces",
+        ),
+        ([subset], f"{subset} is a file; give the folder that it lies in, {folder}"),
+        (
+            [folder, "--out", folder / "page.html", "--images", images / "ann" / "0.jpg"],
+            f"{images / 'ann' / '0.jpg'} is a file; --images is the folder that the faces' sources are relative to",
+        ),
+    ):
+        done = CliRunner().invoke(main, ["report", *map(str, arguments)])
+        assert (done.exit_code, done.output) == (1, f"Error: {line}\n")
+    assert subset.read_bytes() == before

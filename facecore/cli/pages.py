@@ -24,8 +24,12 @@ def report_command(folder: Path, out: Path, images: Path | None, overwrite: bool
     done = report(folder, out, options, images=images, overwrite=overwrite)
     parts = ", ".join(f"{count} {kind}" if count == 1 else f"{count} {kind}s" for kind, count in done.parts.items())
     click.echo(f"{out}: {parts}; {done.faces:,} pictures of faces, {done.bytes / 1e6:.1f} MB")
+    for reason, count in done.unknown.items():
+        click.echo(f"{f'{count:,} faces without a picture' if done.faces else 'no pictures'}: {reason}")
     if done.unreadable:
         click.echo(f"{done.unreadable:,} images could not be read; the page says of each why")
+    for name, why in done.left_out:
+        click.echo(f"left out {name}: {why}", err=True)
 
 
 @main.command("explain")

@@ -2,7 +2,10 @@
 
 import dataclasses
 import difflib
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,9 +14,10 @@ import pyarrow.compute as pc
 from facecore.embeddings import Embeddings, Piece
 from facecore.errors import DataError
 from facecore.grid import to_cosines, to_levels
-from facecore.report.explanation import KEPT, Explanation, Fate
-from facecore.report.subset import DROPPED_COLUMNS, KEPT_COLUMNS, Subset, batches, rows_where
+from facecore.report.explanation import KEPT, Explanation, Fate, printable
+from facecore.report.subset import DROPPED_COLUMNS, KEPT_COLUMNS, Subset, batches, reading, rows_where
 
+AGAIN = "run facecore nms again"
 CANDIDATES = 20_000  # names that one is looked for among, if it is nowhere
 
 
@@ -25,9 +29,11 @@ def explain(face_id: str, subset: Path, *, embeddings: Path | None = None) -> Ex
     """
     chosen = Subset.open(subset)
     store = None if embeddings is None else _store_of(chosen, embeddings)
-    found = _rows(chosen, "face_id", face_id)
+    found = _rows(chosen, "face_id", face_id) if _is_text(face_id) else []
     if not found:
-        raise DataError(_nowhere(chosen, face_id, embeddings))
+        raise DataError(printable(_nowhere(chosen, face_id, embeddings)))
+    if len(found) > 1:
+        raise DataError(f"{printable(face_id)} is {len(found):,} times in {subset} and {chosen.dropped}; {AGAIN}")
     identity = found[0][0]
     ranked = sorted(
         (fate for _, fate in _rows(chosen, "identity", identity)),
@@ -41,24 +47,37 @@ def explain(face_id: str, subset: Path, *, embeddings: Path | None = None) -> Ex
     return Explanation(chosen, identity, own, relatives)
 
 
+def _is_text(name: str) -> bool:
+    """Whether it is Unicode, as all names in a file are: bytes of a command line that are none come as surrogates."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in name)
+
+
 def _rows(subset: Subset, column: str, value: str) -> list[tuple[str, Fate]]:
     """The faces, kept and dropped, that have this value, each with its identity."""
-    kept = rows_where(subset.path, column, [value], KEPT_COLUMNS).to_pylist()
-    dropped = rows_where(subset.dropped, column, [value], DROPPED_COLUMNS).to_pylist()
     return [
-        (
-            row["identity"],
-            Fate(
-                row["face_id"],
-                row["sparsity"],
-                row["suppression_cosine"],
-                row.get("reason", KEPT),
-                row.get("rival"),
-                row.get("cosine"),
-            ),
-        )
-        for row in (*kept, *dropped)
+        (row["identity"], _fate(file, row))
+        for file, columns in ((subset.path, KEPT_COLUMNS), (subset.dropped, DROPPED_COLUMNS))
+        for row in _read(file, column, value, columns)
     ]
+
+
+def _read(file: Path, column: str, value: str, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows that have this value; raises DataError if the file is damaged."""
+    with reading(file):
+        rows: list[dict[str, Any]] = rows_where(file, column, [value], columns).to_pylist()
+    return rows
+
+
+def _fate(file: Path, row: Mapping[str, Any]) -> Fate:
+    """A row as a fate; raises DataError if it lacks what every selection writes."""
+    face_id, rival, reason = row["face_id"], row.get("rival"), row.get("reason", KEPT)
+    needed = ["sparsity", "suppression_cosine", *(["cosine"] if rival is not None else [])]
+    wrong = [name for name in needed if row[name] is None or not math.isfinite(row[name])]
+    wrong += [name for name in ("face_id", "identity") if row[name] is None] + ["reason"] * (reason is None)
+    if wrong:
+        what = f"{wrong[0]} of {face_id} is {row[wrong[0]]}"
+        raise DataError(f"{file} is damaged, or facecore did not write it: {printable(what)}; {AGAIN}")
+    return Fate(face_id, row["sparsity"], row["suppression_cosine"], reason, rival, row.get("cosine"))
 
 
 def _store_of(subset: Subset, path: Path) -> Embeddings:
@@ -87,9 +106,13 @@ def _cosines(store: Embeddings, identity: str, face_id: str) -> dict[str, float]
 
 def _nowhere(subset: Subset, face_id: str, embeddings: Path | None) -> str:
     """That a face is in neither file, and what to do: it was rejected, or another name was meant."""
+    if not face_id.strip():
+        return f"FACE_ID is {'blank' if face_id else 'empty'}; give one of the column face_id of {subset.path}"
+    if not _is_text(face_id):
+        return f"no face {face_id} in {subset.path}, for that is no UTF-8; give one of its column face_id"
     rejected = embeddings / "rejected.parquet" if embeddings else None
     if rejected and rejected.is_file():
-        found = rows_where(rejected, "face_id", [face_id], ["reason"]).to_pylist()
+        found = _read(rejected, "face_id", face_id, ["reason"])
         if found:
             return f"{face_id} was never selected from: embedding rejected it, {found[0]['reason']}; mend the image"
     names = _nearest_names(subset, face_id)

@@ -18,6 +18,11 @@ RANKS = {
 }
 
 
+def printable(text: str) -> str:
+    """A text as one line: what has no glyph, such as a new line in a name, as Python spells it."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
 @dataclass(frozen=True)
 class Fate:
     """What became of one face."""
@@ -51,7 +56,7 @@ class Explanation:
         verdict = "was kept" if self.fate.is_kept else f"was dropped: {self.fate.reason}"
         why = self._why_kept() if self.fate.is_kept else self._why_dropped()
         lines = [f"{self.fate.face_id} {verdict}", *why, "", *self._terms(), "", *self._table()]
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))
 
     def _why_kept(self) -> Iterator[str]:
         fate, limit = self.fate, self.subset.max_cosine

@@ -2,7 +2,9 @@
 
 import base64
 import io
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,17 @@ class Album:
         self.left = most
         self.taken = 0
         self.unreadable = 0
+        self.unknown = Counter[str]()  # faces whose images are nowhere, by the reason
+
+    @contextmanager
+    def forgetting(self) -> Iterator[None]:
+        """Take back what was taken in a block that fails."""
+        before = {**vars(self), "unknown": self.unknown.copy()}
+        try:
+            yield
+        except BaseException:
+            vars(self).update(before)
+            raise
 
     def face(self, where: Reader | str, row: Mapping[str, Any]) -> Face:
         """The face of a manifest's row; `where` its images are read, or why they cannot be."""
@@ -46,6 +59,7 @@ class Album:
         if not self.shown:
             return Face(face_id, identity)
         if isinstance(where, str):
+            self.unknown[where] += 1
             return Face(face_id, identity, reason=where)
         if not self.left:
             return Face(face_id, identity, reason="more than --max-faces")
@@ -79,13 +93,15 @@ def images_of(facts: Mapping[str, Any], images: Path | None) -> Reader | str:
     """
     reader = READERS.get(facts.get("format", "folder"), READERS["folder"])
     if images is not None:
+        if images.is_file() and reader is READERS["folder"]:
+            raise DataError(f"{images} is a file; --images is the folder that the faces' sources are relative to")
         return reader(images)
     if not facts.get("root"):
-        return "the place of the images is not recorded: add --images"
+        return "the root of the images is not recorded; give --images"
     try:
         return reader(Path(facts["root"]))
     except (DataError, OSError):
-        return "the images are not where they were: add --images"
+        return "the images are not where they were; give --images"
 
 
 def _first_line(error: Exception) -> str:

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from facecore.embeddings import Embeddings, metadata_path
+from facecore.errors import DataError
 from facecore.manifest import COLUMNS, provenance_of
 from facecore.provenance import Provenance
 from facecore.readers import Reader
@@ -48,6 +49,7 @@ def conflicts_section(path: Path, name: str, slug: str, *, sources: Mapping[str,
     table = pq.read_table(path).replace_schema_metadata()
     source = sources.get(made.inputs.get("embeddings", ""))
     found = {kind: table.filter(pc.equal(table["kind"], kind)) for kind in KINDS}
+    _check(path, table, found)
     most = min(SHOWN, album.left // 10) if album.shown else SHOWN  # at most half of the pictures left
     first = [row for of in found.values() for row in of.slice(0, most).to_pylist()]
     examples = _examples(source, first) if source else {}
@@ -66,16 +68,24 @@ def conflicts_section(path: Path, name: str, slug: str, *, sources: Mapping[str,
     return Section("conflicts", name, slug, figures, made, values)
 
 
-def sources_of(subsets: Sequence[Subset], stores: Sequence[Path], images: Path | None) -> dict[str, Source]:
+def _check(path: Path, table: pa.Table, found: Mapping[str, pa.Table]) -> None:
+    """Raise DataError if a row lacks what is said of its kind."""
+    needed = [(table, name) for name in ("kind", "identity", "other", "cosine")]
+    needed += [(found["one-person"], "faces"), (found["one-person"], "other_faces")]
+    needed += [(found["wrong-label"], "face_id"), (found["wrong-label"], "own_cosine")]
+    if empty := [name for of, name in needed if of[name].null_count]:
+        raise DataError(f"{path} has rows without {empty[0]}; run facecore conflicts again")
+
+
+def sources_of(subsets: Sequence[Subset], stores: Sequence[Embeddings], images: Path | None) -> dict[str, Source]:
     """What describes the faces of which embeddings, by the sha256 of these."""
     found: dict[str, Source] = {}
     for subset in subsets:
         if "embeddings" in subset.made.inputs:
             where = images_of(subset.made.facts, images)
             found[subset.made.inputs["embeddings"]] = Source([subset.path, subset.dropped], where)
-    for path in stores:
-        store = Embeddings.open(path)
-        files = [metadata_path(path, number) for number in range(len(store))]
+    for store in stores:
+        files = [metadata_path(store.path, number) for number in range(len(store))]
         found[store.sha256] = Source(files, images_of(store.meta, images))
     return found
 

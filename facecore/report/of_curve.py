@@ -1,5 +1,6 @@
 """The part of a page about a sweep: accuracy against the fraction of the data, every seed a point."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from matplotlib.axes import Axes
 
+from facecore.errors import DataError
 from facecore.manifest import provenance_of
 from facecore.report.charts import COLOURS, MARKERS, SERIES, Chart, Mark, chart
 from facecore.report.page import Section
@@ -18,13 +20,19 @@ REFERENCES = {"teacher": "-", "calibrated": ":"}  # methods that are no point of
 HEIGHT = 4.0  # inches: there is a legend below
 WIDE = 8  # from this ratio of the fractions on, the axis is logarithmic
 DIFFERENCES = "differences.csv"
+DIFFERENCES_IN = ("fraction", "points_above_random", "half_interval")
+NUMBERS = {"fraction", "accuracy", "standard_error", "faces", "steps"}
 
 Row = Mapping[str, Any]
 
 
 def curve_section(path: Path, name: str, slug: str) -> Section:
     """Show the table of a sweep, and what is above chance where that lies beside it."""
-    rows = [row for row in pq.read_table(path).to_pylist() if row["accuracy"] is not None]
+    table = pq.read_table(path)
+    _check(path, table.schema)
+    rows = [row for row in table.to_pylist() if row["accuracy"] is not None]
+    if not rows or not all(_is_point(row) for row in rows):
+        raise DataError(f"{path} has {'rows that are no point' if rows else 'no points'}; run facecore curve again")
     protocols = list(dict.fromkeys(_protocol(row) for row in rows))
     points = [row for row in rows if row["method"] not in REFERENCES]
     methods = list(dict.fromkeys(str(row["method"]) for row in points))
@@ -49,6 +57,24 @@ def curve_section(path: Path, name: str, slug: str) -> Section:
         "differences": _differences(path.with_name(DIFFERENCES)),
     }
     return Section("curve", name, slug, figures, provenance_of(path), values)
+
+
+def _check(path: Path, schema: pa.Schema) -> None:
+    """Raise DataError unless what is computed with are numbers."""
+    for field in schema:
+        if field.name in NUMBERS or field.name.startswith("seconds"):
+            if not _is_number(field.type):
+                raise DataError(f"{path}: column {field.name} is {field.type}, no numbers; run facecore curve again")
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind))
+
+
+def _is_point(row: Row) -> bool:
+    """Whether it has a place: a method, a fraction above 0, and an accuracy that is a number."""
+    fraction = row["fraction"] or 0.0
+    return row["method"] is not None and 0 < fraction < math.inf and math.isfinite(row["accuracy"])
 
 
 def _protocol(row: Row) -> str:
@@ -133,6 +159,13 @@ def _differences(path: Path) -> list[dict[str, Any]]:
     """How much better than chance each method is, if that was written."""
     if not path.is_file():
         return []
-    table = pa.csv.read_csv(path)
-    wanted = {"protocol", "method", "fraction", "points_above_random", "half_interval", "noise"}
-    return table.to_pylist() if wanted <= set(table.column_names) else []
+    try:
+        table = pa.csv.read_csv(path)
+    except pa.ArrowException as error:
+        raise DataError(f"{path} is no whole table; run facecore curve again") from error
+    kinds = {field.name: field.type for field in table.schema}
+    numbers = all(_is_number(kinds.get(name, pa.string())) for name in DIFFERENCES_IN)
+    if not numbers or not {"protocol", "method", "noise"} <= kinds.keys():
+        raise DataError(f"{path} is not what facecore curve wrote; run it again")
+    rows: list[dict[str, Any]] = table.drop_null().to_pylist()
+    return rows

@@ -1,7 +1,6 @@
 """The part of a page about an embedding store: how many faces of how many people, and who could not be read."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,11 +15,10 @@ from facecore.report.page import Section
 REJECTED = 20  # faces listed
 
 
-def store_section(path: Path, name: str, slug: str) -> Section:
-    """Describe a store, which is checked first; raises DataError if it is not whole."""
-    store = Embeddings.open(path)
+def store_section(store: Embeddings, name: str, slug: str) -> Section:
+    """Describe a store; raises DataError if its rows are not what it says."""
     sizes = np.concatenate([np.empty(0, np.int64), *(np.diff(store.starts(number)) for number in range(len(store)))])
-    listed, count = path / "rejected.parquet", 0
+    listed, count = store.path / "rejected.parquet", 0
     rejected: list[dict[str, str]] = []
     if listed.is_file():
         with pq.ParquetFile(listed, pre_buffer=False) as file:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.axes import Axes
 
+from facecore.errors import DataError
 from facecore.readers import Reader
 from facecore.report.charts import COLOURS, Chart, Mark, bin_axis, chart, count_axis
-from facecore.report.faces import Album, Face, images_of
+from facecore.report.faces import Album, Face
 from facecore.report.numbers import Rows, doubling_bins, nearest, spread
 from facecore.report.page import Section
 from facecore.report.subset import REASONS, Subset, Survey, rows_at, rows_where
@@ -33,10 +33,12 @@ class Pair:
     reason: str
 
 
-def subset_section(subset: Subset, name: str, slug: str, *, album: Album, pairs: int, images: Path | None) -> Section:
-    """Read a subset and say what became of whom; at most `pairs` pairs, with pictures as far as the album goes."""
+def subset_section(subset: Subset, name: str, slug: str, *, album: Album, pairs: int, where: Reader | str) -> Section:
+    """Read a subset and say what became of whom; at most `pairs` pairs, with pictures as far as the album goes.
+
+    `where` its images are read, or why they cannot be.
+    """
     survey = subset.survey()
-    where = images_of(subset.made.facts, images) if album.shown else ""
     barely_dropped, barely_kept = _barely(subset, survey)
     gallery = survey.cosine.copy()
     gallery[barely_dropped] = np.nan  # shown already
@@ -81,6 +83,8 @@ def _barely(subset: Subset, survey: Survey) -> tuple[Rows, Rows]:
 def _pairs(subset: Subset, rows: Rows, where: Reader | str, album: Album) -> list[Pair]:
     """Dropped faces beside their rivals."""
     dropped = rows_at(subset.dropped, rows, ["face_id", "identity", "source", "rival", "cosine", "reason"])
+    if alone := [row for row in dropped if row["rival"] is None]:
+        raise DataError(f"{subset.dropped} gives {alone[0]['face_id']} a cosine but no rival; run facecore nms again")
     names = sorted({row["rival"] for row in dropped})
     rivals = rows_where(subset.path, "face_id", names, ["face_id", "identity", "source"]).to_pylist() if names else []
     by_name = {row["face_id"]: row for row in rivals}

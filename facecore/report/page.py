@@ -25,7 +25,7 @@ class Section:
     values: dict[str, Any] = field(default_factory=dict)
 
 
-def render(title: str, sections: Sequence[Section], unshown: Sequence[tuple[str, str]], *, faces: bool) -> str:
+def render(title: str, sections: Sequence[Section], left_out: Sequence[tuple[str, str]], *, faces: bool) -> str:
     """The page as HTML; every text is escaped, and no script runs but its own, not even one that got in."""
     pages = Environment(
         loader=PackageLoader("facecore.report"),
@@ -39,7 +39,7 @@ def render(title: str, sections: Sequence[Section], unshown: Sequence[tuple[str,
     return pages.get_template("page.html").render(
         title=title,
         sections=sections,
-        unshown=unshown,
+        left_out=left_out,
         faces=faces,
         style=_source(pages, "page.css"),
         script=script,

@@ -1,6 +1,7 @@
 """A subset and its dropped faces, read in batches: counted, and looked up by row or by name."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,7 @@ Rows = npt.NDArray[np.int64]
 
 KEPT_COLUMNS = (*COLUMNS, "sparsity", "suppression_cosine")
 DROPPED_COLUMNS = (*KEPT_COLUMNS, "rival", "cosine", "reason")
+DROPPED = ".dropped.parquet"  # what the name of the second file ends in
 TOGETHER = 1 << 22  # rows of counts that are added up when there are as many
 
 REASONS = {
@@ -64,7 +66,12 @@ class Subset:
     @classmethod
     def open(cls, path: Path) -> "Subset":
         """Raises DataError unless both files are there, with the columns that a selection gives them."""
+        if path.name.endswith(DROPPED) and not dropped_path(path).exists():
+            subset = path.with_name(path.name.removesuffix(DROPPED) + ".parquet")
+            raise DataError(f"{path} lists the dropped faces; give the subset itself, {subset}")
         for file, columns in ((path, KEPT_COLUMNS), (dropped_path(path), DROPPED_COLUMNS)):
+            if file.is_dir():
+                raise DataError(f"{file} is a folder; give a subset, which is a Parquet file, such as subset.parquet")
             if not file.is_file():
                 raise DataError(f"no {file}; facecore nms writes a subset and its dropped faces together")
             try:
@@ -133,10 +140,20 @@ class _People:
         return together.rename_columns({"kept_sum": "kept", "dropped_sum": "dropped"}).sort_by("identity")
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise DataError, with the file named, where Arrow cannot read it."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        what = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path} is damaged ({what}); write it again, or move it away") from error
+
+
 def batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Some columns of a Parquet file, a part at a time."""
     # without this, the whole file is read ahead, and held
-    with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
+    with reading(path), pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
         yield from file.iter_batches(columns=list(columns), batch_size=1 << 17)
 
 
@@ -148,7 +165,7 @@ def floats(column: pa.Array) -> Floats:
 def rows_at(path: Path, rows: Rows, columns: Sequence[str]) -> list[dict[str, Any]]:
     """Some rows of a Parquet file, in the order given; only the row groups that hold them are read."""
     found: dict[int, dict[str, Any]] = {}
-    with pq.ParquetFile(path, pre_buffer=False) as file:
+    with reading(path), pq.ParquetFile(path, pre_buffer=False) as file:
         sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
         ends = np.cumsum([0, *sizes])
         groups = np.searchsorted(ends, rows, "right") - 1
@@ -162,7 +179,8 @@ def rows_at(path: Path, rows: Rows, columns: Sequence[str]) -> list[dict[str, An
 def rows_where(path: Path, column: str, values: Sequence[str], columns: Sequence[str]) -> pa.Table:
     """The rows of a Parquet file that have one of these values, in the order of the file."""
     condition = pc.field(column).isin(pa.array(values, pa.string()))
-    return pq.read_table(path, columns=list(columns), filters=condition, pre_buffer=False, use_threads=False)
+    with reading(path):
+        return pq.read_table(path, columns=list(columns), filters=condition, pre_buffer=False, use_threads=False)
 
 
 def _joined(parts: list[Floats]) -> Floats:
