@@ -4,14 +4,13 @@ python benchmarks/tables.py
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import told
 from record import RESULTS
-
-Result = Mapping[str, Any]
 
 HEAD = """# Benchmarks
 
@@ -26,198 +25,6 @@ The faces are made by `generator.py`: a pure function of seed, shard and block, 
 """
 
 
-def select_speed(result: Result) -> list[str]:
-    """Whole commands against reading."""
-    rows = []
-    for state, one in result["caches"].items():
-        for name, title in (("nms", f"facecore nms, {state}"), ("reading_twice", f"reading twice, {state}")):
-            rows.append([title, *_taken(one[name]), f"{one['wall_over_reading_twice']:.2f}" if name == "nms" else ""])
-    exact = all(one["exact"] for one in result["caches"].values())
-    return [
-        *_table(["", "wall, s", "cpu, s", "peak, GB", "wall over reading twice"], rows),
-        "",
-        f"{result['faces']:,} faces of {result['identities']:,} identities, rank {result['rank']}; "
-        f"{one['kept']:,} kept, {'exactly' if exact else 'NOT exactly'} what was asked for; "
-        f"{one['thousand_faces_per_cpu_second']:,.0f} thousand faces per cpu-second, all in all. "
-        f"The same command on 100 faces, start and all, takes {result['start_seconds']:.2f} s.",
-    ]
-
-
-def kernel_speed(result: Result) -> list[str]:
-    """Kernels against arithmetic."""
-    names = {"profile": "count at every threshold", "cut": "cut at one threshold"}
-    rows = [
-        [title, f"{result[name]['thousand_faces_per_cpu_second']:,.0f}", f"{result[name]['over_limit']:.2f}"]
-        for name, title in names.items()
-    ]
-    rows.append(["the limit", f"{result['limit_thousand_faces_per_cpu_second']:,.0f}", "1"])
-    return [
-        *_table(["", "thousand faces per cpu-second", "time over the limit"], rows),
-        "",
-        f"{result['faces']:,} faces of {result['identities']:,} identities; numpy multiplies large float32 matrices at "
-        f"{result['sgemm_gigaflops']:.0f} GF per cpu-second.",
-    ]
-
-
-def centre_search(result: Result) -> list[str]:
-    """One search."""
-    rows = [
-        ["centres", f"{result['centres']:,}"],
-        ["how", result["how"]],
-        ["building, cpu, s", f"{result['build_cpu_seconds']:.1f}"],
-        ["queries per cpu-second", f"{result['queries_per_cpu_second']:,.0f}"],
-        ["all centres as queries, cpu, s (from the sample)", f"{result['all_cpu_seconds']:,.0f}"],
-        ["peak, GB", f"{result['peak_gb']:.2f}"],
-        [f"of the {result['nearest']} nearest are found", f"{result['recall']:.3f}"],
-        [f"Spearman, mean cosine to the {result['nearest']} nearest, against exact", f"{result['spearman']:.3f}"],
-    ]
-    return [*_table(["", ""], rows), "", f"A sample of {result['queries']:,} centres was asked for."]
-
-
-def large_identities(result: Result) -> list[str]:
-    """Ordinary faces with and without a large identity."""
-    rows = [[f"{result['faces']:,} ordinary faces", *_taken(result["ordinary"]), ""]]
-    for one in result["with_large"]:
-        rows.append([f"and one identity of {one['size']:,}", *_taken(one), f"{one['gram_gb']:.1f}"])
-    return _table(["", "wall, s", "cpu, s", "peak, GB", "its Gram matrix would take, GB"], rows)
-
-
-def rivals_100k(result: Result) -> list[str]:
-    """All methods on the planted set."""
-    head = ["", "wall, s", "cpu, s", "peak, GB", "kept", "pairs broken", "pairs lost", "faces lost", "identities lost"]
-    rows = []
-    for one in result["methods"]:
-        counts = [f"{one[of]:,}" for of in ("kept", "broken", "lost_pairs", "lost_faces", "lost_identities")]
-        same = {True: "yes", False: "no", None: "?"}[one["reproducible"]]
-        ours = one["name"].startswith(("nms", "select"))
-        rows.append(
-            [f"`facecore {one['name']}`" if ours else one["name"], *_taken(one), *counts, f"{one['cover']:.3f}", same]
-        )
-    skipped = [f"{name} was not run: {why}." for name, why in result["skipped"].items()]
-    return [
-        *_table([*head, "cover", "reproducible"], rows),
-        "",
-        f"{result['faces']:,} faces of {result['identities']:,} identities, {result['pairs']:,} of them "
-        f"near-duplicates; {result['asked']:,} were asked for. {' '.join(skipped)}".rstrip(),
-    ]
-
-
-def real_faces(result: Result) -> list[str]:
-    """Ranks on real faces."""
-    rows = []
-    for of in result["sets"]:
-        for one in of["ranks"]:
-            dropped = ", ".join(f"{count:,} {reason}" for reason, count in one["dropped"].items())
-            faces = f"{one['kept']:,} of {one['faces']:,}"
-            identities = f"{one['identities_kept']:,} of {one['identities']:,}"
-            cells = [of["name"], one["rank"], faces, identities, f"{one['max_cosine']:.4f}", dropped]
-            rows.append([*cells, f"{one['wall_seconds']:.1f}"])
-    return _table(["set", "rank", "faces kept", "identities kept", "t*", "dropped", "wall, s"], rows)
-
-
-def quantize_speed(result: Result) -> list[str]:
-    """Files of networks, then training steps."""
-    rows = []
-    for one in result["networks"]:
-        size, milliseconds = one["bytes"], one["latency_ms"]
-        shares = [f"{size[name] / size['float']:.3f}" for name in ("w8a8", "w6a6 packed", "w4a4 packed")]
-        faster = [f"{of['float'] / of['w8a8']:.1f}" for of in milliseconds.values()]
-        taken = f"{milliseconds['batch_1']['float']:.1f} to {milliseconds['batch_1']['w8a8']:.1f}"
-        cells = [one["arch"], f"{size['float'] / 1e6:.1f}", *shares, f"{100 * one['integer_share']:.1f} %", taken]
-        rows.append([*cells, *faster])
-    head = ["", "float, MB", "w8a8 / float", "w6a6 packed", "w4a4 packed", "integer multiply-adds", "ms a face"]
-    steps = [
-        [
-            one["arch"],
-            str(one["batch"]),
-            f"{one['float_seconds']:.2f}",
-            *(f"{r:.2f}" for r in one["over_float"].values()),
-        ]
-        for one in result["training"]
-    ]
-    return [
-        *_table([*head, "times as fast", "in batches of 64"], rows),
-        "",
-        "A training step of the same networks, all quantizers on, against one in floats:",
-        "",
-        *_table(["", "faces a step", "float, cpu, s", *(f"{of} / float" for of in ("w8a8", "w4a4"))], steps),
-    ]
-
-
-def data_loading(result: Result) -> list[str]:
-    """How long training waits."""
-    rows = [
-        [
-            one["source"],
-            f"{one['arch']}, {one['augment']}" if one["augment"] else one["arch"],
-            f"{one['faces_per_second']:,.0f}",
-            f"{one['waiting_share']:.1%}",
-            f"{one['loader_faces_per_second']:,.0f}",
-        ]
-        for one in result["runs"]
-    ]
-    return [
-        *_table(["", "network", "faces trained on in a second", "of it waiting", "loaded alone, in a second"], rows),
-        "",
-        f"{result['faces']:,} faces of {result['identities']:,} identities, {result['workers']} threads that load; "
-        f"batches of {result['batch_size']}.",
-    ]
-
-
-def sources(result: Result) -> list[str]:
-    """Points lost to each source."""
-    protocols = list(dict.fromkeys(name for one in result["networks"] for name in one["accuracy"]))
-    rows = []
-    for one in result["networks"]:
-        lost = []
-        for name in protocols:
-            found = one["accuracy"].get(name)
-            before = 100 * found["float"] if found else 0
-            lost += [f"{before - 100 * found[of]:.2f}" for of in ("calibrated", "fine_tuned")] if found else ["", ""]
-        rows.append([one["bits"], one["source"], f"{one['faces']:,}", *lost])
-    head = [f"{name}, {of}" for name in protocols for of in ("calibrated", "fine-tuned")]
-    return [*_table(["", "source", "faces", *head], rows), "", f"Points lost; {result['steps']:,} steps each."]
-
-
-def readers_speed(result: Result) -> list[str]:
-    """Readers against a bare loop."""
-    rows = []
-    for name in result["in_order"]:
-        both = [result[how][name] for how in ("in_order", "shuffled")]
-        cells = [
-            [f"{one['images_per_second']:,.0f}", f"{one['over_bare']:.2f}", f"{one['cpu_over_bare']:.2f}"]
-            for one in both
-        ]
-        rows.append([name, *cells[0], *cells[1]])
-    head = ["images a second", "over the bare loop", "the same of cpu-seconds"]
-    return [
-        *_table(["", *head, "shuffled: images a second", *head[1:]], rows),
-        "",
-        f"{result['faces']:,} faces of 112 x 112, {result['workers']} threads.",
-    ]
-
-
-def curves(result: Result) -> list[str]:
-    """Points lost at every fraction, by method, and what is above random."""
-    rows, told = [], []
-    for one in result["pools"]:
-        above = {(of["protocol"], float(of["fraction"]), of["method"]): of for of in one["differences"]}
-        for of in one["points"]:
-            difference = above.get((of["protocol"], of["fraction"], of["method"]))
-            cells = [one["pool"], of["protocol"], f"{of['fraction']:g}", f"{of['faces']:,}", of["method"]]
-            figures = [str(of["seeds"]), f"{100 * of['accuracy']:.2f}", f"{of['points_lost']:.2f}"]
-            rows.append([*cells, *figures, _difference(difference) if difference else ""])
-        references = ", ".join(f"{of['method']} {100 * of['accuracy']:.2f} %" for of in one["references"])
-        told.append(f"Pool {one['pool']}: {one['bits']}, {one['steps']:,} steps at every point; {references}.")
-    head = ["pool", "tested on", "fraction", "faces", "method", "seeds", "accuracy, %", "points lost", "above random"]
-    return [*_table(head, rows), "", *told]
-
-
-def _difference(of: Mapping[str, str]) -> str:
-    points, half = float(of["points_above_random"]), float(of["half_interval"])
-    return f"{points:+.2f} +- {half:.2f}{', noise' if of['noise'] == 'true' else ''}"
-
-
 @dataclass(frozen=True)
 class Section:
     """A table of the README: its result, what is measured, how to measure it again, and how it is told."""
@@ -226,7 +33,7 @@ class Section:
     title: str
     measured: str
     rerun: str
-    table: Callable[[Result], list[str]]
+    table: Callable[[told.Result], list[str]]
 
 
 SECTIONS = (
@@ -237,14 +44,14 @@ SECTIONS = (
         "cache (the second pass finds in memory what fits there) and from a warm one. Two passes is what an exact "
         "ratio takes.",
         "select_speed.py --faces 4_000_000",
-        select_speed,
+        told.select_speed,
     ),
     Section(
         "kernel_speed",
         "Suppression in memory",
         "The compiled kernels, one thread, against the arithmetic that half a Gram matrix of every identity takes.",
         "kernel_speed.py --faces 340_000",
-        kernel_speed,
+        told.kernel_speed,
     ),
     Section(
         "webface42m",
@@ -253,7 +60,7 @@ SECTIONS = (
         "read the disk.",
         "select_speed.py --faces 42_474_557 --turns 1 --caches cold --folder DIR "
         "--out benchmarks/results/webface42m.json",
-        select_speed,
+        told.select_speed,
     ),
     Section(
         "select_confusable",
@@ -261,7 +68,7 @@ SECTIONS = (
         "The first table again with `--rank confusable`, once.",
         "select_speed.py --faces 4_000_000 --turns 1 --caches cold --rank confusable "
         "--out benchmarks/results/select_confusable.json",
-        select_speed,
+        told.select_speed,
     ),
     Section(
         "centre_search",
@@ -269,14 +76,14 @@ SECTIONS = (
         "The nearest other centres of as many identities as WebFace42M has: what the ranks dataset and confusable ask "
         "for, against the exact search on a sample.",
         "centre_search.py",
-        centre_search,
+        told.centre_search,
     ),
     Section(
         "large_identities",
         "Very large identities",
         "The whole command on the same ordinary faces without and with one very large identity.",
         "large_identities.py",
-        large_identities,
+        told.large_identities,
     ),
     Section(
         "rivals_100k",
@@ -287,7 +94,7 @@ SECTIONS = (
         "its identity, where any is kept. Foreign methods are in `foreign.py`; those with a threshold and no ratio "
         "have it bisected until the count is within 0.1 %.",
         "rivals_100k.py --semhash-python PYTHON",
-        rivals_100k,
+        told.rivals_100k,
     ),
     Section(
         "data_loading",
@@ -295,7 +102,7 @@ SECTIONS = (
         "The share of its time that `facecore train` spends waiting, and how fast faces are read, decoded, augmented "
         "and put into batches where no network takes them.",
         "data_loading.py",
-        data_loading,
+        told.data_loading,
     ),
     Section(
         "readers_speed",
@@ -303,14 +110,14 @@ SECTIONS = (
         "Images read from each format and decoded, against a bare loop that opens files and decodes them, the same "
         "decoder in as many threads, in turns.",
         "readers_speed.py",
-        readers_speed,
+        told.readers_speed,
     ),
     Section(
         "real_faces",
         "Real faces",
         "The same 60 % of real data sets by every rank; t* is the cosine above which a kept face suppresses.",
         "real_faces.py LFW=embeddings/lfw CFP=embeddings/cfp",
-        real_faces,
+        told.real_faces,
     ),
     Section(
         "quantize_speed",
@@ -318,7 +125,7 @@ SECTIONS = (
         "arcface_torch's networks with random weights, on one core: the sizes of their files, the time of a face "
         "against a float file with PReLU written alike, in turns, and a step of fine-tuning.",
         "quantize_speed.py",
-        quantize_speed,
+        told.quantize_speed,
     ),
     Section(
         "curves",
@@ -326,7 +133,7 @@ SECTIONS = (
         "Finished sweeps of `facecore curve`: networks quantized on a fraction of a pool of real faces, by nms or at "
         "random, and verified on others. A difference is paired over folds and seeds, with its 95 % interval.",
         "curves.py LFW=curve-lfw CFP=curve-cfp",
-        curves,
+        told.curves,
     ),
     Section(
         "sources",
@@ -335,7 +142,7 @@ SECTIONS = (
         "pairs, after calibration and after fine-tuning. A source is not tested on its own faces.",
         "sources.py LFW=lfw/images CFP=cfp/images parametric=synthetic --model M --verify LFW=pairs.txt,lfw/images "
         "--verify CFP-FP=pairs_fp.csv,cfp/images",
-        sources,
+        told.sources,
     ),
 )
 
@@ -359,16 +166,6 @@ def _made_with(made: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in sorted(made["versions"].items()))
     commit, _, dirty = made["commit"].partition("-")
     return f"Commit {commit[:12]}{' with changes' if dirty else ''}; {made['machine']}; {versions}."
-
-
-def _taken(medians: Mapping[str, float]) -> list[str]:
-    return [f"{medians[name]:.2f}" for name in ("wall_seconds", "cpu_seconds", "peak_gb")]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return [f"| {' | '.join(cells)} |" for cells in lines]
 
 
 def main() -> None:
