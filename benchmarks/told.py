@@ -5,6 +5,8 @@ from typing import Any
 
 Result = Mapping[str, Any]
 
+WIDTHS = ("w8a8", "w4a4")  # of a training step
+
 
 def select_speed(result: Result) -> list[str]:
     """Whole commands against reading."""
@@ -111,7 +113,7 @@ def quantize_speed(result: Result) -> list[str]:
             one["arch"],
             str(one["batch"]),
             f"{one['float_seconds']:.2f}",
-            *(f"{r:.2f}" for r in one["over_float"].values()),
+            *(f"{one['over_float'][bits]:.2f}" for bits in WIDTHS),
         ]
         for one in result["training"]
     ]
@@ -120,7 +122,7 @@ def quantize_speed(result: Result) -> list[str]:
         "",
         "A training step of the same networks, all quantizers on, against one in floats:",
         "",
-        *_table(["", "faces a step", "float, cpu, s", *(f"{of} / float" for of in ("w8a8", "w4a4"))], steps),
+        *_table(["", "faces a step", "float, cpu, s", *(f"{of} / float" for of in WIDTHS)], steps),
     ]
 
 
