@@ -33,7 +33,7 @@ def is_finished(sweep: Sweep, point: Point) -> bool:
 
 
 def finish(sweep: Sweep, point: Point, *, threads: int) -> None:
-    """Do what is left of a point. Its report is written last, and again after every protocol.
+    """Do what is left of a point. Its report is completed last, when all protocols were measured.
 
     Faces are chosen anew until the report says which: that gives the same bytes, and quantize goes on from there.
     """
