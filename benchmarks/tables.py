@@ -131,8 +131,8 @@ SECTIONS = (
         "curves",
         "Accuracy against the fraction of the data",
         "Finished sweeps of `facecore curve`: networks quantized on a fraction of a pool of real faces, by nms or at "
-        "random, and verified on others. A difference is paired over folds and seeds, with its 95 % interval. The commit is of "
-        "the collecting, not of the sweeps.",
+        "random, and verified on others. A difference is paired over folds and seeds, with its 95 % interval. The "
+        "commit is of the collecting, not of the sweeps.",
         "curves.py LFW=curve-lfw CFP=curve-cfp",
         told.curves,
     ),
