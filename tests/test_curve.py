@@ -346,7 +346,8 @@ def test_options_that_are_none(options, message, data, tmp_path):
         (
             ("best",),
             "no method best; there are nms, random, random-per-identity, random-identities, kcenter, herding, "
-            "facility-location, central, sparse, semdedup, diffprob, and ranks of nms as nms:twin",
+            "facility-location, central, sparse, semdedup, diffprob, and ways of nms as nms:twin or "
+            "nms:twin:nested",
         ),
         (("nms:best",), "rank is one of identity, dataset, confusable, central, twin, random; got best"),
     ],

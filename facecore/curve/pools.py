@@ -47,7 +47,10 @@ class Pool(Protocol):
 
 @dataclass(frozen=True)
 class Store:
-    """An embedding store; methods are names in SELECTORS, or nms:RANK. None: each method's own min_per_identity."""
+    """An embedding store; methods are names in SELECTORS, or nms:RANK, or nms:nested, or nms:RANK:nested.
+
+    min_per_identity None is each method's own.
+    """
 
     path: Path
     methods: tuple[str, ...]
@@ -61,11 +64,17 @@ class Store:
 
     def selector(self, method: str, seed: int) -> Selector:
         """What a method stands for; raises OptionError if it stands for nothing."""
-        name, colon, rank = method.partition(":")
-        if name not in SELECTORS or (colon and name != Nms.name):
-            raise OptionError(f"no method {method}; there are {', '.join(SELECTORS)}, and ranks of nms as nms:twin")
+        name, *ways = method.split(":")
+        nested = ways[-1:] == ["nested"]
+        ranks = ways[:-1] if nested else ways
+        if name not in SELECTORS or (ways and name != Nms.name) or len(ranks) > 1:
+            raise OptionError(
+                f"no method {method}; there are {', '.join(SELECTORS)}, and ways of nms as nms:twin or nms:twin:nested"
+            )
         made = SELECTORS[name]
-        given: dict[str, Any] = {"rank": rank} if colon else {}
+        given: dict[str, Any] = {"rank": ranks[0]} if ranks else {}
+        if nested:
+            given["nested"] = True
         if "seed" in {field.name for field in dataclasses.fields(cast(Any, made))}:
             given["seed"] = seed
         if self.min_per_identity is not None:
