@@ -137,6 +137,16 @@ SECTIONS = (
         told.curves,
     ),
     Section(
+        "which_rank",
+        "Which faces teach most",
+        "A small network trained from scratch on the faces that each method keeps of a pool, at equal steps, and "
+        "verified on other people. A pool called swollen has bursts planted: for half of its faces three "
+        "near-duplicates each, cropped, shifted or encoded again (`pipelines/swell.py`). A difference is paired over "
+        "folds and seeds, with its 95 % interval. The commit is of the collecting, not of the trainings.",
+        "which_rank.py CFP=scratch/cfp, from what pipelines/from_scratch.py left there",
+        told.which_rank,
+    ),
+    Section(
         "sources",
         "Real and synthetic faces",
         "A network quantized on real faces, and on faces of nobody: how many points of accuracy each loses on real "

@@ -195,6 +195,22 @@ def curves(result: Result) -> list[str]:
     return [*_table(head, rows), "", *told]
 
 
+def which_rank(result: Result) -> list[str]:
+    """What is learnt from scratch, best first."""
+    rows, told = [], []
+    for pool in result["pools"]:
+        for of in pool["rows"]:
+            cells = [pool["pool"], f"{of['keep']:g}", f"{of['faces']:,}", of["method"], str(of["seeds"])]
+            spread = "" if of["half"] is None else f" +- {of['half']:.2f}"
+            above = ""
+            if "above_random" in of:
+                above = f"{of['above_random']:+.2f} +- {of['above_random_half']:.2f}{', noise' if of['noise'] else ''}"
+            rows.append([*cells, f"{of['accuracy']:.2f}{spread}", above])
+        told.append(f"Pool {pool['pool']}: {pool['steps']:,} steps at every point, tested on {pool['protocol']}.")
+    head = ["pool", "keep", "faces", "method", "seeds", "accuracy, %", "above random"]
+    return [*_table(head, rows), "", *told]
+
+
 def _difference(of: Mapping[str, str]) -> str:
     points, half = float(of["points_above_random"]), float(of["half_interval"])
     return f"{points:+.2f} +- {half:.2f}{', noise' if of['noise'] == 'true' else ''}"

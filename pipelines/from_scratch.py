@@ -33,7 +33,7 @@ def learn(pool: Store, images: Path | None, check: Check, point: Point, options:
             **point._asdict(),
             "protocol": check.name,
             "min_per_identity": pool.min_per_identity,
-            **{name: report[name] for name in ("faces", "faces_in_data_set", "identities", "steps", "seconds")},
+            **{name: report[name] for name in ("faces", "identities", "steps", "seconds")},
             "accuracy": found.accuracy,
             "folds": list(found.fold_accuracies),
         }
