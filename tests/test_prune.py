@@ -3,6 +3,7 @@
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import helper, numpy_helper
 from pictures import folder_of
 from test_models_onnx import batch_of, by_onnxruntime, floats, model_of, written
@@ -15,6 +16,7 @@ from facecore.quantize import Bits, QuantizeOptions
 from facecore.quantize.distill import Schedule
 from facecore.quantize.faces import Faces
 from facecore.quantize.prune import prune
+from facecore.quantize.reconstruct import RIDGE, least_squares, reconstruct
 from facecore.quantize.recover import recover
 from facecore.quantize.student import Student
 from facecore.quantize.teacher import Teacher
@@ -79,7 +81,7 @@ def changed(model, **constants):
 
 
 def test_tied_channels_go_together(tmp_path):
-    found = shapes(prune(loaded(depthwise(), tmp_path), 0.5))
+    found = shapes(prune(loaded(depthwise(), tmp_path), 0.5).model)
     stream, inner = found["conv_0_weight"][0], found["conv_1_weight"][0]
     assert stream < 8
     assert inner < 16
@@ -98,6 +100,9 @@ def test_tied_channels_go_together(tmp_path):
     }
 
 
+HALF = 4 * 27 + 4 + 4 + 8 * 4 + 8 + 8 * 9 + 8 + 4 * 8 + 4 + 6 * 64 + 6  # parameters, with half of all channels
+
+
 def zero_channels(of):
     """Channels 1, 2, 5 and 6 of the stream and 0, 3, ... of the block are zero where they are made."""
 
@@ -114,16 +119,61 @@ def zero_channels(of):
 
 def test_channels_that_are_zero_go_unnoticed(tmp_path):
     model = zero_channels(loaded(depthwise(), tmp_path))
-    half = 4 * 27 + 4 + 4 + 8 * 4 + 8 + 8 * 9 + 8 + 4 * 8 + 4 + 6 * 64 + 6
-    narrow = prune(model, 1 - (half + 2) / (parameters(model) + 2))  # the bounds of Clip count too
-    assert parameters(narrow) == half
+    narrow = prune(model, 1 - (HALF + 2) / (parameters(model) + 2)).model  # the bounds of Clip count too
+    assert parameters(narrow) == HALF
     np.testing.assert_allclose(by_onnxruntime(narrow, batch_of(4)), by_onnxruntime(model, batch_of(4)), atol=1e-5)
+
+
+def test_what_is_left_takes_over_from_its_doubles(tmp_path):
+    def double(values):  # in the block, every odd channel is the even one before it
+        values[1::2] = values[0::2]
+
+    def softly(values):  # which is read with less weight, and so goes
+        values[:, 1::2] *= 0.05
+
+    parts = {f"conv_{n}_{part}": double for n in (1, 2) for part in ("weight", "bias")}
+    model = changed(loaded(depthwise(), tmp_path), **parts, conv_3_weight=softly)
+
+    def clear(values):  # half of the stream is not there
+        values[[1, 2, 5, 6]] = 0
+
+    model = changed(model, **{f"conv_{n}_{part}": clear for n in (0, 3) for part in ("weight", "bias")})
+    pruned = prune(model, 1 - (HALF + 2) / (parameters(model) + 2))
+    assert pruned.rows["conv_2_weight"].tolist() == list(range(0, 16, 2))
+    images = batch_of(64)
+    after = reconstruct(model, pruned, torch.from_numpy(images))
+    wanted = by_onnxruntime(model, images)
+    lost, left = (np.square(by_onnxruntime(of, images) - wanted).sum() for of in (pruned.model, after))
+    assert left < 0.01 * lost
+    assert reconstruct(model, pruned, torch.from_numpy(images)) == after
+
+
+def test_a_network_that_lost_nothing_stays_as_it_is(tmp_path):
+    model = loaded(residual(), tmp_path)
+    images = torch.from_numpy(batch_of(16))
+    after = reconstruct(model, prune(model, 0), images)
+    np.testing.assert_allclose(by_onnxruntime(after, batch_of(4)), by_onnxruntime(model, batch_of(4)), atol=1e-4)
+
+
+def test_least_squares_are_those_of_the_definition():
+    rng = np.random.default_rng(0)
+    for equations, unknowns in ((40, 6), (6, 40)):  # solved in the smaller of both
+        x, y, before = (rng.normal(size=shape) for shape in ((equations, unknowns), (equations, 3), (3, unknowns)))
+        weights, offsets = least_squares(*(torch.from_numpy(of)[None] for of in (x, y, before)))
+        centred = x - x.mean(0)
+        ridge = RIDGE * np.square(centred).sum(0).mean()
+        # the ridge as equations of their own: sqrt(ridge) w = sqrt(ridge) w before
+        rows = np.concatenate([centred, np.sqrt(ridge) * np.eye(unknowns)])
+        results = np.concatenate([y - y.mean(0), np.sqrt(ridge) * before.T])
+        expected = np.linalg.lstsq(rows, results, rcond=None)[0]
+        np.testing.assert_allclose(weights[0].numpy(), expected.T, atol=1e-6)
+        np.testing.assert_allclose(offsets[0].numpy(), y.mean(0) - x.mean(0) @ expected, atol=1e-6)
 
 
 def test_channels_that_nobody_reads_go_unnoticed(tmp_path):
     model = loaded(depthwise(), tmp_path)
     model = changed(model, conv_3_weight=lambda values: values.__setitem__((slice(None), slice(0, 16, 2)), 0))
-    narrow = prune(model, 0.05)
+    narrow = prune(model, 0.05).model
     assert 8 <= shapes(narrow)["conv_1_weight"][0] < 16
     kept = {row.tobytes() for row in numpy_helper.to_array(named(narrow, "conv_2_weight"))}
     assert {row.tobytes() for row in numpy_helper.to_array(named(model, "conv_2_weight"))[1::2]} <= kept
@@ -137,7 +187,7 @@ def named(model, name):
 @pytest.mark.parametrize("network", [depthwise, residual])
 def test_at_least_as_many_parameters_go_as_asked(network, sparsity, tmp_path):
     model = loaded(network(), tmp_path)
-    narrow = prune(model, sparsity)
+    narrow = prune(model, sparsity).model
     assert parameters(narrow) <= (1 - sparsity) * parameters(model)
     assert parameters(narrow) > (1 - sparsity) * parameters(model) * 0.5
     found = by_onnxruntime(narrow, batch_of(3))
@@ -150,7 +200,7 @@ def test_at_least_as_many_parameters_go_as_asked(network, sparsity, tmp_path):
 @pytest.mark.parametrize("network", [depthwise, residual])
 def test_nothing_asked_changes_nothing(network, tmp_path):
     model = loaded(network(), tmp_path)
-    assert prune(model, 0) == model
+    assert prune(model, 0).model == model
 
 
 def test_groups_of_several_channels_stay(tmp_path):
@@ -183,7 +233,7 @@ def school(tmp_path):
 
 
 def test_training_makes_up_for_what_was_pruned(tmp_path, school):
-    narrow = prune(loaded(depthwise(), tmp_path), 0.5)
+    narrow = prune(loaded(depthwise(), tmp_path), 0.5).model
     after = recover(narrow, school, QuantizeOptions(), Schedule(100, 16))
     assert shapes(after) == shapes(narrow)
     lost, left = (1 - school.cosine(Student(model, Bits())) for model in (narrow, after))
@@ -194,7 +244,7 @@ def test_training_makes_up_for_what_was_pruned(tmp_path, school):
 
 def test_the_real_network_at_half_its_parameters(tmp_path, real_data):
     model = load_onnx(real_data.parent / "models" / "mobilefacenet.onnx")
-    narrow = prune(model, 0.5)
+    narrow = prune(model, 0.5).model
     assert 0.48 < parameters(narrow) / parameters(model) <= 0.5
     images = floats(2, 3, 112, 112)
     assert by_onnxruntime(narrow, images).shape == by_onnxruntime(model, images).shape

@@ -1,6 +1,6 @@
 """The trainable twin of an ONNX graph."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,7 @@ class OnnxNetwork(nn.Module):
         self.on_weight: Hook = unchanged
         self.on_bias: Hook = unchanged
         self.nodes = [self._taken_in(node, graph.constants) for node in graph.nodes]
-        self._done_with = _last_uses(self.nodes, graph.output)
+        self.done_with = _last_uses(self.nodes, graph.output)
 
     def _taken_in(self, node: Node, constants: dict[str, Any]) -> Node:
         """Make a node's constants parameters, buffers or, where torch wants plain numbers, attributes."""
@@ -77,8 +77,8 @@ class OnnxNetwork(nn.Module):
         # channels last all the way: the real MobileFaceNet then does 114 images per cpu-second forward instead of 50
         images = images.contiguous(memory_format=torch.channels_last)
         values = {self.input: self.on_activation(self.input, images)}
-        for node, done in zip(self.nodes, self._done_with, strict=True):
-            inputs = [self._value(name, values) for name in node.inputs if name]
+        for node, done in zip(self.nodes, self.done_with, strict=True):
+            inputs = [self.value(name, values) for name in node.inputs if name]
             if node.op in ("Conv", "Gemm"):
                 inputs[1] = self.on_weight(node.inputs[1], inputs[1])
                 inputs[2] = self.on_bias(node.inputs[2], inputs[2])
@@ -87,7 +87,8 @@ class OnnxNetwork(nn.Module):
                 del values[name]
         return values[self.output]
 
-    def _value(self, name: str, values: dict[str, Tensor]) -> Tensor:
+    def value(self, name: str, values: Mapping[str, Tensor]) -> Tensor:
+        """A tensor by its name: one of the values computed so far, a parameter or a constant."""
         if name in values:
             return values[name]
         return self.weights[name] if name in self.weights else self.get_buffer(_buffer_name(name))

@@ -128,6 +128,11 @@ def _pads(x: Tensor, kernel: Sequence[int], attributes: Attributes) -> tuple[lis
     return (less, more) if auto == "SAME_UPPER" else (more, less)
 
 
+def padded(x: Tensor, kernel: Sequence[int], attributes: Attributes) -> Tensor:
+    """What a convolution with these attributes slides its kernel over: x, with zeros around."""
+    return _padded(x, *_pads(x, kernel, attributes), 0.0)
+
+
 def _padded(x: Tensor, before: Sequence[int], after: Sequence[int], value: float) -> Tensor:
     if not any((*before, *after)):
         return x

@@ -12,6 +12,7 @@ from facecore.models import packed
 from facecore.quantize.bits import Bits
 
 MODEL, PACKED, CALIBRATED, REPORT = "model.onnx", "model.safetensors", "calibrated.onnx", "report.json"
+CHECKPOINT = "checkpoint.pt"  # of a run that is not done
 
 
 def artefact_names(bits: Bits) -> list[str]:

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from facecore.errors import DataError
 from facecore.images import Floats, Preprocess, load_batches, to_input
+from facecore.models import Backbone
 from facecore.readers import Dataset
 
 Rows = npt.NDArray[np.int64]
@@ -65,3 +66,11 @@ def evenly(rows: Rows, count: int) -> Rows:
     """At most `count` of the rows, evenly spaced, so that they cover the identities of a sorted data set."""
     places = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(np.int64)
     return rows[np.unique(places)]
+
+
+def recorded_preprocess(dataset: Dataset, backbone: Backbone) -> Preprocess:
+    """What the manifest's maker fed to this very network; the field's default for another network or no record."""
+    facts = dataset.facts
+    if facts.get("model", {}).get("sha256") == backbone.sha256 and "preprocess" in facts:
+        return Preprocess(**facts["preprocess"])
+    return Preprocess()

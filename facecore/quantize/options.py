@@ -10,8 +10,12 @@ from facecore.quantize.distill import Schedule
 from facecore.quantize.losses import LOSSES
 from facecore.quantize.ranges import RANGES
 
-FLOAT_RATE = 0.3
-"""Of training a pruned network in floats, in 8-bit steps: here weights have somewhere to go."""
+FLOAT_RATE = 0.1
+"""Of training a pruned network in floats, in 8-bit steps.
+
+With 0.3 of the real MobileFaceNet pruned and reconstructed (cosine 0.69), 120 steps at 0.03 and 0.1 led to 0.76 and
+0.79, 80 at 0.3 to 0.74.
+"""
 
 
 @dataclass(frozen=True)

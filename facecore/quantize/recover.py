@@ -32,5 +32,5 @@ def recover(
     if saved is not None:
         student.restore(saved["student"])
         tuning.restore(saved)
-    tuning.run(lambda: on_checkpoint(tuning.state()))
+    tuning.run(lambda: on_checkpoint(tuning.state()), "recover")
     return student.model()

@@ -5,7 +5,7 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,23 +16,33 @@ import torch
 
 from facecore.checkpoint import Checkpoint
 from facecore.errors import DataError
-from facecore.images import Floats, Preprocess
+from facecore.images import Floats
 from facecore.models import Backbone, load_backbone, load_onnx, record_preprocess
 from facecore.progress import progress
 from facecore.provenance import (
     Provenance,
     canonical_json,
+    filling,
     refuse_to_overwrite,
     sha256_of,
     write_text_whole,
     written_whole,
 )
-from facecore.quantize.artefacts import PACKED, REPORT, artefact_names, artefacts, check_report, sizes, to_json
+from facecore.quantize.artefacts import (
+    CHECKPOINT,
+    PACKED,
+    REPORT,
+    artefact_names,
+    artefacts,
+    check_report,
+    sizes,
+    to_json,
+)
 from facecore.quantize.equalise import equalise
 from facecore.quantize.export import to_float, to_integer
-from facecore.quantize.faces import Faces, evenly
+from facecore.quantize.faces import Faces, Rows, evenly, recorded_preprocess
 from facecore.quantize.options import QuantizeOptions
-from facecore.quantize.prune import prune
+from facecore.quantize.reconstruct import FACES, narrowed
 from facecore.quantize.recover import recover
 from facecore.quantize.report import computation, cosine_summary, latency, layer_decibels
 from facecore.quantize.student import SEARCHED, Student
@@ -48,19 +58,29 @@ log = logging.getLogger(__name__)
 
 
 def quantize(
-    dataset: Dataset, model: Path, out: Path, options: QuantizeOptions, *, arch: str | None = None, overwrite: bool
+    dataset: Dataset,
+    model: Path,
+    out: Path,
+    options: QuantizeOptions,
+    *,
+    arch: str | None = None,
+    overwrite: bool,
+    measure: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda report: {},
 ) -> dict[str, Any]:
     """Quantize a network, fine-tune it on the faces of a data set, and write its `artefacts` and report.json to `out`.
 
     A run that was killed goes on from its last checkpoint, to the same bytes. Returns the report, whose cosines are
-    those of the file written, on faces that were not trained on if the data set has ten or more.
+    those of the file written, on faces that were not trained on if the data set has ten or more; `measure` is given it
+    when all other files are written, and says what is to be added.
     Raises ModelError if the network cannot be quantized, DataError if faces cannot be read or a file exists.
     """
     report_path, cache = out / REPORT, out / "teacher.npz"
     check_report(report_path)
-    refuse_to_overwrite(*(out / name for name in artefact_names(options.bits)), report_path, overwrite=overwrite)
+    going_on = (out / CHECKPOINT).exists()  # which says below whether the files are of the same run
+    names = (*artefact_names(options.bits), REPORT)
+    refuse_to_overwrite(*(out / name for name in names), overwrite=overwrite or going_on)
     run = _Run(dataset, model, options, arch)
-    checkpoint = Checkpoint(out / "checkpoint.pt", run.fingerprint, overwrite=overwrite)
+    checkpoint = Checkpoint(out / CHECKPOINT, run.fingerprint, overwrite=overwrite)
     recovery = Checkpoint(out / "recovery.pt", run.fingerprint, overwrite=overwrite)
     log.info("%s: %s", model, json.dumps(asdict(run.schedule)))
     run.begin(checkpoint.load(), recovery, cache)
@@ -79,10 +99,11 @@ def quantize(
     for name, content in files.items():
         with written_whole(out / name) as part:
             part.write_bytes(content)
+    report |= measure(report)
     write_text_whole(report_path, to_json(report))
-    checkpoint.remove()
     recovery.remove()
     cache.unlink(missing_ok=True)
+    checkpoint.remove()  # last: a run that is killed before comes by here again
     return report
 
 
@@ -95,7 +116,9 @@ class _Run:
         self._float = load_onnx(model, arch=arch)
         check_products(self._float.graph)
         self.float_bytes = len(to_float(self._float).SerializeToString())
-        self._preprocess = options.preprocess or self._backbone.preprocess or _recorded(dataset, self._backbone)
+        self._preprocess = (
+            options.preprocess or self._backbone.preprocess or recorded_preprocess(dataset, self._backbone)
+        )
         self._faces = Faces(
             dataset,
             size=self._backbone.size,
@@ -136,13 +159,7 @@ class _Run:
         if self._options.bits.is_float:
             self._student = self._new_student(narrow)
             return narrow
-        batches = self._faces.batches(self._calibration, CALIBRATION_BATCH)
-        readable = [torch.from_numpy(images) for found, images in batches if len(found)]
-        if not readable:
-            source, reason = next(iter(self._faces.rejected.items()))
-            raise DataError(
-                f"none of {len(self._calibration):,} faces can be read, first {source}: {reason}; mend the data set"
-            )
+        readable = self._readable(self._calibration)
         with progress(2 * len(readable) + len(readable[:SEARCHED]), "calibrate", "batches") as bar:
             model = equalise(narrow, readable, on_batch=bar.update)
             model = apart(model) if self._options.bits.activations < 8 else model
@@ -150,13 +167,25 @@ class _Run:
             self._student.calibrate(readable, ranges=self._options.ranges, on_batch=bar.update)
         return model
 
+    def _readable(self, rows: Rows) -> list[torch.Tensor]:
+        """The input of these faces, in batches; raises DataError if none can be read."""
+        batches = self._faces.batches(rows, CALIBRATION_BATCH)
+        readable = [torch.from_numpy(images) for found, images in batches if len(found)]
+        if not readable:
+            source, reason = next(iter(self._faces.rejected.items()))
+            raise DataError(f"none of {len(rows):,} faces can be read, first {source}: {reason}; mend the data set")
+        return readable
+
     def _pruned(self, recovery: Checkpoint, cache: Path) -> onnx.ModelProto:
         """The network to begin with: the teacher's own, or a narrower one.
 
         What is quantized next learns to do without the rest first; what stays in floats is fine-tuned to that end.
         """
-        narrow = prune(self._float, self._options.sparsity) if self._options.sparsity else self._float
-        if narrow is self._float or self._options.bits.is_float:
+        if not self._options.sparsity:
+            return self._float
+        some = torch.cat(self._readable(evenly(self._calibration, FACES)))
+        narrow = narrowed(self._float, self._options.sparsity, some)
+        if self._options.bits.is_float:
             return narrow
 
         def save(state: dict[str, Any]) -> None:
@@ -264,13 +293,6 @@ def _as_backbone(model: onnx.ModelProto) -> Iterator[Backbone]:
     """A model in memory as what would be loaded from its file."""
     with tempfile.TemporaryDirectory(prefix="facecore-") as folder:
         path = Path(folder) / "model.onnx"
-        onnx.save(model, path)
+        with filling(path):
+            onnx.save(model, path)
         yield load_backbone(path)
-
-
-def _recorded(dataset: Dataset, backbone: Backbone) -> Preprocess:
-    """What the manifest's maker fed to this very network; the field's default for another network or no record."""
-    facts = dataset.facts
-    if facts.get("model", {}).get("sha256") == backbone.sha256 and "preprocess" in facts:
-        return Preprocess(**facts["preprocess"])
-    return Preprocess()

@@ -62,15 +62,16 @@ class Tuning:
         """The loss of every step so far."""
         return self._distillation.losses
 
-    def run(self, on_checkpoint: Callable[[], object]) -> None:
+    def run(self, on_checkpoint: Callable[[], object], name: str = "fine-tune") -> None:
         """Train to the end of the schedule, or until patience ends; then the student is the best of those checked.
 
         That is the one with the highest cosine on the held-out faces, if there are any; calibration alone counts too.
+        `name` is what the progress bar calls it.
         """
         began = time.perf_counter() - self.seconds
         if not self.checks:
             self._check(on_checkpoint)
-        with progress(self._schedule.steps, "fine-tune", "steps") as bar:
+        with progress(self._schedule.steps, name, "steps") as bar:
             bar.update(self._distillation.step)
             for lesson in self._lessons():
                 if self._is_over():
