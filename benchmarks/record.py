@@ -1,6 +1,7 @@
 """What the benchmarks share: child processes measured whole, runs in turns, and what the figures were made with."""
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 from facecore.provenance import write_text_whole
 
 RESULTS = Path(__file__).parent / "results"
+RECIPES = Path(__file__).parents[1] / "pipelines"
 FACECORE = (sys.executable, "-m", "facecore")
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 
@@ -96,6 +98,16 @@ def folder_for(given: Path | None) -> Iterator[Path]:
         return
     with TemporaryDirectory() as folder:
         yield Path(folder)
+
+
+def recipe(name: str) -> Any:
+    """A recipe of pipelines/, which are no package, as a module."""
+    spec = importlib.util.spec_from_file_location(name, RECIPES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def write_result(path: Path, result: Mapping[str, Any]) -> None:

@@ -5,7 +5,6 @@ python benchmarks/which_rank.py CFP=scratch/cfp "CFP, swollen=scratch/swollen"
 Each argument is the name of a pool of faces and a folder that pipelines/from_scratch.py filled, complete or not.
 """
 
-import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,15 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from click.testing import CliRunner
-from record import arguments, write_result
+from record import arguments, recipe, write_result
 from sources import example
 
 from facecore.curve.pools import RANDOM
 from facecore.curve.statistics import Interval, over_seeds, paired_difference
 from facecore.embed import EmbedOptions, embed
 from facecore.readers import open_dataset
-
-RECIPE = Path(__file__).parents[1] / "pipelines" / "from_scratch.py"
 
 Folds = dict[int, npt.NDArray[np.float64]]  # by seed, the accuracy of every fold in %
 
@@ -66,14 +63,9 @@ def smallest(folder: Path) -> Path:
     given = example(folder)
     images, network, pairs = folder / "grey", folder / "network.onnx", given[given.index("--verify") + 1]
     embed(open_dataset(images), network, folder / "store", EmbedOptions())
-    spec = importlib.util.spec_from_file_location(RECIPE.stem, RECIPE)
-    assert spec is not None
-    assert spec.loader is not None
-    recipe = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(recipe)
     short = ["--steps", "1", "--batch-size", "4", "--seeds", "1"]
     command = [str(folder / "store"), str(folder / "out"), "--images", str(images), "--verify", pairs, *short]
-    CliRunner().invoke(recipe.main, command, catch_exceptions=False)
+    CliRunner().invoke(recipe("from_scratch").main, command, catch_exceptions=False)
     return folder / "out"
 
 

@@ -1,12 +1,22 @@
 """The recipes run, and stay short."""
 
-import importlib.util
+import io
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from click.testing import CliRunner
 from pictures import folder_of, jpeg
+from PIL import Image
+from record import recipe
 from test_models_onnx import written
 from test_quantize import network
+
+from facecore.embed import EmbedOptions, embed
+from facecore.manifest import read_manifest
+from facecore.readers import open_dataset
+from facecore.select import Nms, select
 
 RECIPES = sorted((Path(__file__).parents[1] / "pipelines").glob("*.py"))
 
@@ -16,19 +26,132 @@ def test_a_recipe_is_under_80_lines(path):
     assert len(path.read_text().splitlines()) < 80
 
 
-def test_one_machine_goes_on_where_it_was(tmp_path):
-    (path,) = (path for path in RECIPES if path.stem == "one_machine")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    recipe = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(recipe)
-    faces = folder_of(tmp_path / "faces", {f"p{i % 4}/{i:02d}.jpg": jpeg(i, 16) for i in range(16)})
-    model = written(network(), tmp_path / "net.onnx")
-    pairs = tmp_path / "pairs.csv"
+def made(folder):
+    """Sixteen faces of four identities, a network, and pairs of the faces."""
+    faces = folder_of(folder / "faces", {f"p{i % 4}/{i:02d}.jpg": jpeg(i, 16) for i in range(16)})
+    model = written(network(), folder / "net.onnx")
+    pairs = folder / "pairs.csv"
     same = [f"p{i}/{i:02d}.jpg,p{i}/{i + 4:02d}.jpg,1,{i % 2}" for i in range(4)]
     different = [f"p{i}/{i:02d}.jpg,p{3 - i}/{3 - i:02d}.jpg,0,{i % 2}" for i in range(4)]
     pairs.write_text("\n".join(["left,right,same,fold", *same, *different]) + "\n")
-    first = recipe.one_machine(faces, model, pairs, faces, tmp_path / "out", epochs=0.5)
+    return faces, model, pairs
+
+
+def run(name, *arguments):
+    """What a recipe prints."""
+    return CliRunner().invoke(recipe(name).main, list(map(str, arguments)), catch_exceptions=False).output
+
+
+def times(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_one_machine_goes_on_where_it_was(tmp_path):
+    one_machine = recipe("one_machine").one_machine
+    faces, model, pairs = made(tmp_path)
+    first = one_machine(faces, model, pairs, faces, tmp_path / "out", epochs=0.5)
     assert list(first) == ["float", "w8a8"]
-    times = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*") if p.is_file()}
-    assert recipe.one_machine(faces, model, pairs, faces, tmp_path / "out") == first
-    assert times == {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    before = times(tmp_path / "out")
+    assert one_machine(faces, model, pairs, faces, tmp_path / "out") == first
+    assert times(tmp_path / "out") == before
+
+
+def test_swollen_faces_are_the_old_ones_and_bursts(tmp_path):
+    faces, _, _ = made(tmp_path)
+    for name in ("once", "again"):
+        command = [str(faces), str(tmp_path / name), "--share", "0.25", "--burst", "3", "--seed", "1"]
+        told = CliRunner().invoke(recipe("swell").swell, command, catch_exceptions=False).output
+        assert told == f"{tmp_path / name}: 16 faces, and 12 near-duplicates of 4 of them\n"
+    once, again = (
+        {path.relative_to(tmp_path / of): path.read_bytes() for path in (tmp_path / of).rglob("*.jpg")}
+        for of in ("once", "again")
+    )
+    assert once == again
+    assert len(once) == 28
+    old = {path.read_bytes() for path in faces.rglob("*.jpg")}
+    assert sum(content in old for content in once.values()) == 16
+    bursts = [path for path in once if "_burst" in path.name]
+    assert len({path.name.partition("_")[0] for path in bursts}) == 4
+    assert all(Image.open(io.BytesIO(once[path])).size == (112, 112) for path in bursts)
+
+
+def test_learning_from_scratch_goes_on_where_it_was(tmp_path):
+    faces, model, pairs = made(tmp_path)
+    embed(open_dataset(faces), model, tmp_path / "store", EmbedOptions())
+    command = [tmp_path / "store", tmp_path / "out", "--verify", f"P={pairs},{faces}", "--keep", "0.5,1", "--seeds", 1]
+    told = run("from_scratch", *command, "--steps", 1, "--batch-size", 4)
+    assert [line.partition(":")[0] for line in told.splitlines()] == [
+        "nms 0.5, seed 0",
+        "random 0.5, seed 0",
+        "all 1, seed 0",
+    ]
+    point = json.loads((tmp_path / "out" / "nms-0.5-s0-1" / "point.json").read_text())
+    assert {key: point[key] for key in ("method", "fraction", "seed", "faces", "protocol")} == {
+        "method": "nms",
+        "fraction": 0.5,
+        "seed": 0,
+        "faces": 8,
+        "protocol": "P",
+    }
+    assert np.mean(point["folds"]) == pytest.approx(point["accuracy"])
+    before = times(tmp_path / "out")
+    assert run("from_scratch", *command, "--steps", 1, "--batch-size", 4) == told
+    assert times(tmp_path / "out") == before
+
+
+def test_who_is_dropped_is_what_one_counts(tmp_path):
+    faces, model, _ = made(tmp_path)
+    embed(open_dataset(faces), model, tmp_path / "store", EmbedOptions())
+    select(tmp_path / "store", Nms(), keep=0.5, out=tmp_path / "subset.parquet")
+    told = run(
+        "who_is_dropped",
+        tmp_path / "subset.parquet",
+        "--images",
+        faces,
+        "--part",
+        "p1/",
+        "--out",
+        tmp_path / "who.json",
+    )
+    groups = {
+        of["group"]: (of["faces"], of["kept"]) for of in json.loads((tmp_path / "who.json").read_text())["groups"]
+    }
+    kept = read_manifest(tmp_path / "subset.parquet")[0]
+    of_p1 = sum(source.startswith("p1/") for source in kept["source"].to_pylist())
+    assert groups["all"] == (16, 0.5)
+    assert groups["p1/"] == (4, of_p1 / 4)
+    assert groups["identity of 3 to 4 faces"] == (16, 0.5)
+    stores = read_manifest(tmp_path / "subset.parquet")[0], read_manifest(tmp_path / "subset.dropped.parquet")[0]
+    norms = sorted(norm for table in stores for norm in table["norm"].to_pylist())
+    low = sum(norm < np.quantile(norms, 0.25) for norm in kept["norm"].to_pylist())
+    assert groups["length of the embedding, quarter 1"] == (4, low / 4)
+    assert sum(groups[f"brightness, quarter {n}"][0] for n in (1, 2, 3, 4)) == 16
+    assert told.splitlines()[0] == f"{'all':<32} {16:>9,} faces,  50.0 % kept"
+
+
+def test_small_data_goes_on_where_it_was(tmp_path):
+    faces, model, pairs = made(tmp_path)
+    embed(open_dataset(faces), model, tmp_path / "store", EmbedOptions())
+    command = [tmp_path / "store", tmp_path / "out", "--model", model, "--verify", f"P={pairs},{faces}"]
+    command += ["--faces", "8,16", "--losses", "cosine", "--methods", "nms", "--steps", 1, "--bits", "w8a8"]
+    told = run("small_data", *command)
+    assert [line.partition(":")[0] for line in told.splitlines()] == [
+        f"{n} faces by nms, cosine, seed 0" for n in (8, 16)
+    ]
+    before = times(tmp_path / "out")
+    assert run("small_data", *command) == told
+    assert times(tmp_path / "out") == before
+
+
+def test_a_proxy_of_all_identities_is_compared_with_the_teacher(tmp_path):
+    faces, model, _ = made(tmp_path)
+    embed(open_dataset(faces), model, tmp_path / "store", EmbedOptions())
+    command = [faces, tmp_path / "store", tmp_path / "out", "--shares", "1", "--methods", "nms", "--keep", 0.5]
+    told = run("proxy_share", *command, "--steps", 1, "--batch-size", 4)
+    (row,) = json.loads((tmp_path / "out" / "agreement.json").read_text())["rows"]
+    ours, theirs = (
+        set(read_manifest(path)[0]["face_id"].to_pylist())
+        for path in (tmp_path / "out" / "1-1" / "nms-0.5.parquet", tmp_path / "out" / "nms-0.5.parquet")
+    )
+    assert row == {"identities": 1.0, "method": "nms", "keep": 0.5, "agree": len(ours & theirs) / 8}
+    assert told == f"1 of the identities, nms: {100 * row['agree']:.1f} % of what the teacher keeps\n"
