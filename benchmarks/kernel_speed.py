@@ -21,6 +21,7 @@ from record import ONE_THREAD, arguments, folder_for, in_turns, write_result
 
 from facecore.embeddings import Buffers, Embeddings, Shard
 from facecore.select import Nms
+from facecore.select.selector import prepare
 
 KEEP = 0.6
 SIDE, REPEATS = 2_048, 10  # of the matrix product
@@ -28,7 +29,7 @@ SIDE, REPEATS = 2_048, 10  # of the matrix product
 
 def kernels(store: Embeddings) -> tuple[Callable[[Shard], object], Callable[[Shard], object]]:
     """The two works on a piece of a store."""
-    cutter = Nms().prepare(store, threads=1)
+    cutter = prepare(Nms(), store, threads=1)
     change = sum(cutter.profile(shard) for shard in store)
     level = int(np.argmax(np.cumsum(change) >= KEEP * store.rows))
     return cutter.profile, lambda shard: cutter.cut(shard, level)

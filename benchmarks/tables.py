@@ -47,6 +47,14 @@ SECTIONS = (
         told.select_speed,
     ),
     Section(
+        "ray_overhead",
+        "The same on Ray",
+        "A selection by actors of Ray on one machine against the command that does it in threads, in turns, each with "
+        "all processes that it starts. A peak is the sum of their memory, shared pages divided (PSS).",
+        "ray_overhead.py --faces 1_000_000",
+        told.ray_overhead,
+    ),
+    Section(
         "kernel_speed",
         "Suppression in memory",
         "The compiled kernels, one thread, against the arithmetic that half a Gram matrix of every identity takes.",
@@ -120,6 +128,22 @@ SECTIONS = (
         told.real_faces,
     ),
     Section(
+        "soak",
+        "A long run",
+        "What a process holds as it embeds shard after shard of 10 small faces, by a network of two products, and as "
+        "another selects from 2,000 again and again: after 100 of them and in the end. One thread each.",
+        "soak.py --shards 1_100 --selections 400",
+        told.soak,
+    ),
+    Section(
+        "ijb_size",
+        "Verification of the size of IJB-C",
+        "All that comes after the network: the lists, of the form and the numbers of IJB-C's, are read, made-up "
+        "embeddings pooled into templates, every pair compared, and TAR told at six FARs. In a process of its own.",
+        "ijb_size.py",
+        told.ijb_size,
+    ),
+    Section(
         "quantize_speed",
         "Integer networks",
         "arcface_torch's networks with random weights, on one core: the sizes of their files, the time of a face "
@@ -145,6 +169,15 @@ SECTIONS = (
         "folds and seeds, with its 95 % interval. The commit is of the collecting, not of the trainings.",
         "which_rank.py CFP=scratch/cfp, from what pipelines/from_scratch.py left there",
         told.which_rank,
+    ),
+    Section(
+        "fairness",
+        "Whom a selection drops",
+        "The share kept of groups of real faces: by faces per identity, pose (CFP's frontal and profile faces), the "
+        "length of the embedding before it is normalised, which is low for poor pictures, and the brightness of the "
+        "middle of the picture; quarters, the lowest first.",
+        "fairness.py LFW=subset.parquet,lfw/images CFP=subset.parquet,cfp/images,frontal,profile",
+        told.fairness,
     ),
     Section(
         "sources",

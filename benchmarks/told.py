@@ -25,6 +25,24 @@ def select_speed(result: Result) -> list[str]:
     ]
 
 
+def ray_overhead(result: Result) -> list[str]:
+    """A selection on Ray against the command."""
+    titles = {"nms": "facecore nms", "ray": "on Ray"}
+    rows = [
+        [f"{title}, {faces} faces", *_taken(result[size][name])]
+        for size, faces in (("all", f"{result['faces']:,}"), ("start", "100"))
+        for name, title in titles.items()
+    ]
+    same = all(result[size]["same_bytes"] for size in ("all", "start"))
+    return [
+        *_table(["", "wall, s", "cpu, s", "peak, GB"], rows),
+        "",
+        f"{result['faces']:,} faces of {result['identities']:,} identities in {result['shards']} shards, "
+        f"{result['actors']} actors of Ray {result['ray']}; "
+        f"the subsets are {'the same, byte for byte' if same else 'NOT the same'}.",
+    ]
+
+
 def kernel_speed(result: Result) -> list[str]:
     """Kernels against arithmetic."""
     names = {"profile": "count at every threshold", "cut": "cut at one threshold"}
@@ -195,6 +213,36 @@ def curves(result: Result) -> list[str]:
     return [*_table(head, rows), "", *told]
 
 
+def soak(result: Result) -> list[str]:
+    """What two processes hold, early and late."""
+    rows = []
+    for name, unit in (("embed", "shards"), ("nms", "selections")):
+        of = result[name]
+        for at in ("first", "last"):
+            counts = [str(of[at][held]) for held in ("files", "threads", "processes")]
+            rows.append([f"{name}, after {of[at]['done']:,} {unit}", f"{of[at]['memory_mb']:.1f}", *counts])
+    means = "; ".join(
+        f"{name} {result[name]['memory_mb_first_half']:.1f} and {result[name]['memory_mb_second_half']:.1f}"
+        for name in ("embed", "nms")
+    )
+    return [
+        *_table(["", "resident, MB", "open files", "threads", "processes"], rows),
+        "",
+        f"{result['faces']:,} faces. Mean resident memory in the first and the second half, in MB: {means}.",
+    ]
+
+
+def ijb_size(result: Result) -> list[str]:
+    """Seconds by stage, and the whole process."""
+    whole = result["whole"]
+    rows = [[of["stage"], f"{of['seconds']:.2f}", "", ""] for of in result["stages"]]
+    return [
+        *_table(["", "wall, s", "cpu, s", "peak, GB"], [*rows, ["the whole process", *_taken(whole)]]),
+        "",
+        f"{result['pairs']:,} pairs of {result['templates']:,} templates of {result['images']:,} images.",
+    ]
+
+
 def which_rank(result: Result) -> list[str]:
     """What is learnt from scratch, best first."""
     rows, told = [], []
@@ -209,6 +257,19 @@ def which_rank(result: Result) -> list[str]:
         told.append(f"Pool {pool['pool']}: {pool['steps']:,} steps at every point, tested on {pool['protocol']}.")
     head = ["pool", "keep", "faces", "method", "seeds", "accuracy, %", "above random"]
     return [*_table(head, rows), "", *told]
+
+
+def fairness(result: Result) -> list[str]:
+    """The share kept of every group, a column a subset."""
+    subsets = result["subsets"]
+    names = list(dict.fromkeys(of["group"] for one in subsets for of in one["groups"]))
+    shares = [{of["group"]: f"{100 * of['kept']:.1f}" for of in one["groups"]} for one in subsets]
+    rows = [[name, *(share.get(name, "") for share in shares)] for name in names]
+    for part in subsets[0]["identities_below"]:
+        counts = [f"{one['identities_below'][part]:,} of {one['identities']:,}" for one in subsets]
+        rows.append([f"identities that keep under {part}", *counts])
+    heads = [f"{one['pool']}, {one['rank'] or one['method']} {one['keep']:g}" for one in subsets]
+    return [*_table(["% kept of", *heads], rows)]
 
 
 def _difference(of: Mapping[str, str]) -> str:

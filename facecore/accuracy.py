@@ -1,6 +1,6 @@
 """Quantize and verify: what a network's files can do before, in the middle of, and after quantization."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,9 +8,8 @@ from typing import Any
 from facecore.errors import OptionError
 from facecore.images import Preprocess
 from facecore.models import load_backbone
-from facecore.provenance import write_text_whole
 from facecore.quantize import QuantizeOptions, quantize
-from facecore.quantize.artefacts import CALIBRATED, MODEL, REPORT, to_json
+from facecore.quantize.artefacts import CALIBRATED, MODEL
 from facecore.readers import Dataset
 from facecore.verify import VerifyOptions, open_protocol, verify
 
@@ -46,25 +45,24 @@ def quantize_and_verify(
     """`quantize`, with the accuracy on each protocol in the report: full precision, calibrated, and fine-tuned.
 
     All are measured on files: the one given and those written. Raises OptionError if two protocols have one name, and
-    what `quantize` and `verify` raise; by the time `verify` does, the network is written.
+    what `quantize` and `verify` raise; when `verify` does, the network is written, and another run goes on there.
     """
     names = [check.name for check in checks]
     if len(set(names)) < len(names):
         raise OptionError(f"protocols need names of their own; got {', '.join(names)}")
     protocols = {check.name: open_protocol(check.pairs, check.images) for check in checks}  # before the work
-    report = quantize(dataset, model, out, options, arch=arch, overwrite=overwrite)
-    if not protocols:
-        return report
-    networks = {
-        "float": load_backbone(model, arch=arch),
-        "calibrated": load_backbone(out / CALIBRATED),
-        "fine_tuned": load_backbone(out / MODEL),
-    }
-    how = VerifyOptions(preprocess=Preprocess(**report["preprocess"]), workers=options.workers)
-    accuracy = {
-        name: {stage: verify(network, protocol, how).to_json() for stage, network in networks.items()}
-        for name, protocol in protocols.items()
-    }
-    report = {**report, "accuracy": accuracy}
-    write_text_whole(out / REPORT, to_json(report))
-    return report
+
+    def measure(report: Mapping[str, Any]) -> dict[str, Any]:
+        networks = {
+            "float": load_backbone(model, arch=arch),
+            "calibrated": load_backbone(out / CALIBRATED),
+            "fine_tuned": load_backbone(out / MODEL),
+        }
+        how = VerifyOptions(preprocess=Preprocess(**report["preprocess"]), workers=options.workers)
+        accuracy = {
+            name: {stage: verify(network, protocol, how).to_json() for stage, network in networks.items()}
+            for name, protocol in protocols.items()
+        }
+        return {"accuracy": accuracy} if accuracy else {}
+
+    return quantize(dataset, model, out, options, arch=arch, overwrite=overwrite, measure=measure)

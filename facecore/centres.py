@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facecore.compiled import compiled_sums
-from facecore.embeddings import Buffers, Embeddings, Piece, Vectors
+from facecore.embeddings import Buffers, Embeddings, Piece, Shard, Vectors
 from facecore.parallel import cores, in_order
 from facecore.progress import progress
 
@@ -70,16 +70,22 @@ def cosines_to(vectors: Vectors, starts: npt.NDArray[np.int64], points: Vectors)
     return products
 
 
+def unit_means(shard: Shard) -> npt.NDArray[np.float16]:
+    """The normalised mean of every identity of a shard, (identities, d); zeros where there is none."""
+    means = mean_rows(shard.vectors, shard.starts)
+    length = np.linalg.norm(means, axis=1, keepdims=True)
+    units: npt.NDArray[np.float16] = (means / np.maximum(length, 1e-12)).astype(np.float16)
+    return units
+
+
 def identity_centres(store: Embeddings, *, threads: int | None = None) -> npt.NDArray[np.float16]:
-    """The normalised mean of every identity, (identities, d) in the order of the store; zeros where there is none."""
+    """The unit means of a whole store, (identities, d), in its order."""
     centres = np.empty((store.identities, store.dimension), np.float16)
     buffers = Buffers()
 
     def fill(piece: Piece) -> int:
         shard = store.read(piece, buffers)
-        means = mean_rows(shard.vectors, shard.starts)
-        length = np.linalg.norm(means, axis=1, keepdims=True)
-        centres[shard.first_identity : shard.first_identity + shard.identities] = means / np.maximum(length, 1e-12)
+        centres[shard.first_identity : shard.first_identity + shard.identities] = unit_means(shard)
         return len(shard)
 
     with progress(store.rows, "centres", "faces") as bar:

@@ -1,6 +1,6 @@
 """What a killed run needs to go on to the same bytes: one file, written whole."""
 
-import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,7 @@ class Checkpoint:
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace what was saved before."""
-        with written_whole(self._path) as part:
-            torch.save({"fingerprint": self._fingerprint, **state}, part)
+        save_whole({"fingerprint": self._fingerprint, **state}, self._path)
 
     def load(self) -> dict[str, Any] | None:
         """What was saved last, None if nothing was; raises DataError if it is damaged, or in the way."""
@@ -30,9 +29,10 @@ class Checkpoint:
             return None
         try:
             state: dict[str, Any] = torch.load(self._path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            fingerprint = state.pop("fingerprint")
+        except Exception as error:  # zip, pickle and torch each raise their own
             raise DataError(f"{self._path} cannot be read; delete it to start again") from error
-        if state.pop("fingerprint") == self._fingerprint:
+        if fingerprint == self._fingerprint:
             return state
         if self._overwrite:
             return None
@@ -44,3 +44,14 @@ class Checkpoint:
     def remove(self) -> None:
         """Forget it: the run is done."""
         self._path.unlink(missing_ok=True)
+
+
+def save_whole(values: Mapping[str, Any], path: Path) -> None:
+    """Write tensors as torch does, whole or not at all; raises OSError if there is no room for them."""
+    with written_whole(path) as part, part.open("wb") as stream:
+        try:
+            torch.save(values, stream)
+        except RuntimeError as error:  # what torch makes of an OSError says nothing of it
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise

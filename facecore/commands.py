@@ -1,16 +1,24 @@
-"""Command-line options from the fields of a stage's dataclass, which thereby stay the only place that says them."""
+"""What commands have in common: each writes alone, and options come from the fields of a stage's dataclass."""
 
 import dataclasses
 import logging
+import os
 import pkgutil
 import types
 import typing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
+from facecore.claims import claimed
 from facecore.images import Preprocess
+from facecore.storage import is_remote
+
+WRITTEN = ("out", "drop", "receipt", "roc")  # the options that name what a command writes
+SHARED = "shard_index"  # the option of a task in an array, which writes one part of an output
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -28,7 +36,23 @@ def verbose(function: _Function) -> _Function:
     return option(function)
 
 
-class StageCommand(click.Command):
+class Command(click.Command):
+    """A command that nobody else may write to the same place during, see `claimed`."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with claimed(*_written_alone(ctx)):
+            return super().invoke(ctx)
+
+
+def _written_alone(ctx: click.Context) -> list[Path]:
+    """The local paths that a command will write, and that no other process may: a task of its array may, or a rank."""
+    if ctx.get_parameter_source(SHARED) == ParameterSource.COMMANDLINE or os.environ.get("RANK", "0") != "0":
+        return []
+    paths = [ctx.params.get(name) for name in WRITTEN]
+    return [path for path in paths if isinstance(path, Path) and not is_remote(path)]
+
+
+class StageCommand(Command):
     """A command that takes the fields of a dataclass as options, and is called with an instance, `options`.
 
     The dataclass is imported when the command is used, not when it is defined: stages import torch. A field needs

@@ -12,6 +12,7 @@ from torch import Tensor
 from facecore.errors import DataError
 from facecore.images import Preprocess, decode, to_input
 from facecore.readers import READERS, Reader, open_dataset
+from facecore.storage import located
 
 __all__ = ["SubsetDataset"]
 
@@ -26,7 +27,7 @@ class SubsetDataset(torch.utils.data.Dataset[tuple[Tensor, int]]):
 
     def __init__(self, path: Path | str, *, format: str = "auto", images: Path | None = None, size: int = 112) -> None:
         """Open what `facecore embed` would; raises DataError or OptionError as that does."""
-        dataset = open_dataset(Path(path), format=format, images=images)
+        dataset = open_dataset(located(path), format=format, images=images)
         identity = dataset.faces["identity"]
         self.root, self.format, self.size = dataset.root, dataset.format, size
         self.face_ids = dataset.faces["face_id"]

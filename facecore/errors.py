@@ -3,12 +3,16 @@
 FacecoreError
 ├── OptionError   an option outside its range, or options that contradict each other
 ├── DataError     a data set, image, manifest or store that is not what it should be
-└── ModelError    a file that is not a model, or not one that fits
+├── ModelError    a file that is not a model, or not one that fits
+└── StorageError  remote storage that does not answer
 """
 
 
 class FacecoreError(Exception):
     """The user can mend this: the command prints it as one line and exits with 1."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class OptionError(FacecoreError):
@@ -21,3 +25,12 @@ class DataError(FacecoreError):
 
 class ModelError(FacecoreError):
     """A file is not a model, or not one that fits the job."""
+
+
+class StorageError(FacecoreError):
+    """Remote storage does not answer, which says nothing of a face: the run stops, where a DataError rejects one."""
+
+
+def printable(text: str) -> str:
+    """A text on one line: names in data may hold line ends or commands to a terminal; Python's spelling is shown."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)

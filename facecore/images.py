@@ -5,6 +5,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +16,10 @@ from facecore.errors import DataError, OptionError
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
+
+# Pillow would try fifty formats, one of which (EPS) starts Ghostscript.
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
+MAX_PIXELS = 1 << 24  # 50 MB once decoded; an aligned crop has 12,544, and a file of a few KB may claim any number
 
 
 @dataclass(frozen=True)
@@ -43,25 +48,44 @@ class Batch:
     rejected: list[tuple[int, str]]  # (position, reason)
 
 
-def decode(data: bytes, size: int) -> Pixels:
-    """One encoded image as (size, size, 3) RGB; a square image of another size is resized.
+@contextmanager
+def opened(data: bytes) -> Iterator[Image.Image]:
+    """An encoded image of which only the header has been read.
 
-    Raises DataError if the bytes are not a whole image, or not a square one: facecore takes aligned crops.
+    Raises DataError if it is none, of another format than FORMATS, of more than MAX_PIXELS, or if decoding it fails.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width != image.height:
-                raise DataError(f"not square: {image.width} x {image.height} pixels, aligned crops are wanted")
-            if image.mode.startswith(("I", "F")):
-                raise DataError(f"not 8 bits a channel but Pillow's mode {image.mode}, which convert would clip")
-            rgb = image.convert("RGB")  # decodes the whole image, so a truncated one fails here
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise DataError(f"{image.width:,} x {image.height:,} pixels, more than {MAX_PIXELS:,} in all")
+            yield image
     except DataError:
         raise
     except Exception as error:  # Pillow's plug-ins raise OSError, ValueError, SyntaxError, struct.error and others
         raise DataError(f"not an image: {_reason(error)}") from error
+
+
+def decode(data: bytes, size: int) -> Pixels:
+    """One encoded image as (size, size, 3) RGB; a square image of another size is resized.
+
+    Pixels are taken as they are stored: alpha is dropped, an EXIF orientation is not applied, and of an animation the
+    first picture is taken. Raises DataError if the bytes are not a whole image, see `opened`, or not a square one:
+    facecore takes aligned crops.
+    """
+    with opened(data) as image:
+        if image.width != image.height:
+            raise DataError(f"not square: {image.width} x {image.height} pixels, aligned crops are wanted")
+        rgb = to_rgb(image)
     if rgb.width != size:
         rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(rgb)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Decode the whole of an opened image; raises DataError if it has more than 8 bits a channel."""
+    if image.mode.startswith(("I", "F")):
+        raise DataError(f"not 8 bits a channel but Pillow's mode {image.mode}, which convert would clip")
+    return image.convert("RGB")
 
 
 def to_input(pixels: Pixels, preprocess: Preprocess) -> Floats:

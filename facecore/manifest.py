@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from facecore.errors import DataError, OptionError
 from facecore.provenance import FOOTER_KEY, Provenance, written_whole
+from facecore.storage import for_arrow
 
 COLUMNS = ("face_id", "identity", "source")
 _UNIQUE = {"face_id", "source", "rival"}
@@ -68,8 +69,9 @@ def read_manifest(path: Path) -> tuple[pa.Table, Provenance | None]:
     if not path.is_file():
         raise DataError(f"no manifest at {path}; facecore nms writes one")
     try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
+        table = pq.read_table(for_arrow(path))
+        table.validate(full=True)  # that names are UTF-8
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of a column's name
         raise DataError(f"{path} is not a whole Parquet file; facecore nms writes one") from error
     check_manifest(table, path)
     return table.replace_schema_metadata(), provenance_of(path)
@@ -77,7 +79,7 @@ def read_manifest(path: Path) -> tuple[pa.Table, Provenance | None]:
 
 def provenance_of(path: Path) -> Provenance | None:
     """What made a Parquet file, from its footer; None if facecore did not."""
-    footer = pq.read_metadata(path).metadata or {}
+    footer = pq.read_metadata(for_arrow(path)).metadata or {}
     try:
         return Provenance.from_json(footer[FOOTER_KEY])
     except (KeyError, ValueError):

@@ -1,8 +1,10 @@
-"""Tar and zip files for the tests, made here."""
+"""Tar and zip files, and LMDBs, for the tests, made here."""
 
 import io
 import tarfile
 import zipfile
+
+import lmdb
 
 
 def tar_of(path, files, kind=tarfile.USTAR_FORMAT):
@@ -21,3 +23,23 @@ def zip_of(path, files, compression=zipfile.ZIP_DEFLATED):
         for name, data in files.items():
             archive.writestr(name, data)
     return path
+
+
+def lmdb_of(path, values, **options):
+    """Write {key: bytes} by the lmdb package, as a folder that holds a data.mdb."""
+    with lmdb.open(str(path), map_size=1 << 24, **options) as environment, environment.begin(write=True) as transaction:
+        for key, value in values.items():
+            transaction.put(key.encode() if isinstance(key, str) else key, value)
+    return path
+
+
+def datum_of(data, label=None):
+    """Caffe's Datum, a protobuf message, of an encoded image: 3 channels, the data, then the label if there is one."""
+    return (
+        b"\x08\x03\x22" + _varint(len(data)) + data + (b"" if label is None else b"\x28" + _varint(label % (1 << 64)))
+    )
+
+
+def _varint(number):
+    low, rest = number & 0x7F, number >> 7
+    return bytes([low | 0x80]) + _varint(rest) if rest else bytes([low])

@@ -30,12 +30,13 @@ def quantized(tmp_path, monkeypatch):
     """`quantize` put aside: it writes three networks that are easy to tell apart."""
     written(small(), tmp_path / "net.onnx")
 
-    def quantize(dataset, model, out, options, *, arch, overwrite):
+    def quantize(dataset, model, out, options, *, arch, overwrite, measure):
         assert (dataset, model, arch, overwrite) == ("faces", tmp_path / "net.onnx", None, True)
         out.mkdir()
         written(biased(3), out / "calibrated.onnx")
         written(biased(1), out / "model.onnx")
-        return {"bits": str(options.bits), "preprocess": {"mean": 120.0, "scale": 90.0, "bgr": True}}
+        report = {"bits": str(options.bits), "preprocess": {"mean": 120.0, "scale": 90.0, "bgr": True}}
+        return report | measure(report)
 
     monkeypatch.setattr(accuracy, "quantize", quantize)
     return tmp_path
@@ -70,12 +71,10 @@ def test_every_file_on_every_protocol(quantized):
     }
     assert report["accuracy"] == {"one": expected, "two": expected}
     assert len({json.dumps(found) for found in expected.values()}) > 1
-    assert json.loads((quantized / "out" / "report.json").read_text()) == report
 
 
 def test_without_protocols_it_is_quantize(quantized):
     assert "accuracy" not in run(quantized)
-    assert not (quantized / "out" / "report.json").exists()  # which the true one writes
 
 
 def test_a_protocol_that_is_not_there_is_said_before_the_work(quantized):

@@ -151,7 +151,7 @@ MISTAKES = {
     "no such data set": (
         "embed nowhere --model net.onnx",
         "no data set at nowhere, which is not there; give a folder of images, a RecordIO folder, a .bin, tar shards, "
-        "Parquet, a .zip, a list (.txt, .lst) or a manifest (.parquet)",
+        "Parquet, a .zip, an LMDB, a list (.txt, .lst) or a manifest (.parquet)",
     ),
     "an empty data set": (
         "embed empty --model net.onnx",
@@ -369,10 +369,10 @@ def test_an_output_that_is_a_folder(here):
 
 
 def test_a_full_disk_is_one_line(here, monkeypatch):
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device", "embeddings/img_emb/img_emb_00000.npy.part")
 
-    monkeypatch.setattr("facecore.embed.run.write_shard", full)
+    monkeypatch.setattr("facecore.embed.steps.write_shard", full)
     assert facecore("embed", "faces", "--model", "net.onnx") == (
         1,
         "Error: embeddings/img_emb/img_emb_00000.npy.part: No space left on device; "

@@ -484,7 +484,7 @@ def test_what_is_in_the_way(images, tmp_path):
     assert refusal(export, data, "recordio", tmp_path / "mine", SMALL, overwrite=True) == (
         f"{tmp_path / 'mine'} holds what is no export; choose another --out"
     )
-    (tmp_path / "new.part").mkdir()
+    folder_of(tmp_path / "new.part", {"x": b""})  # an empty one is what a killed export leaves, at the least
     assert refusal(export, data, "recordio", tmp_path / "new", SMALL, overwrite=True) == (
         f"{tmp_path / 'new.part'} is in the way, where {tmp_path / 'new'} would be built; choose another --out"
     )

@@ -16,6 +16,7 @@ ROOT = Path(facecore.__file__).parent
 
 LAYERS = [
     {"errors", "progress", "parallel", "compiled", "grid"},
+    {"storage", "pool", "claims"},
     {"provenance", "__init__"},
     {"manifest", "images", "checkpoint"},
     {"embeddings"},

@@ -8,7 +8,7 @@ import pickle
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from archives import tar_of, zip_of
+from archives import lmdb_of, tar_of, zip_of
 from pictures import folder_of, jpeg
 from records import insightface, write_records
 
@@ -21,7 +21,7 @@ from facecore.readers.dataset import sha256_of_faces
 from facecore.readers.folder import Folder
 
 SOUGHT = (
-    "a folder of images, a RecordIO folder, a .bin, tar shards, Parquet, a .zip, a list (.txt, .lst) "
+    "a folder of images, a RecordIO folder, a .bin, tar shards, Parquet, a .zip, an LMDB, a list (.txt, .lst) "
     "or a manifest (.parquet)"
 )
 FILES = {"bo/2.jpg": b"bo2", "bo/10.jpg": b"bo10", "al/x.png": b"alx", "zoé/1.webp": b"zoe"}
@@ -76,6 +76,10 @@ def as_parquet(root):
     return path
 
 
+def as_lmdb(root):
+    return lmdb_of(root, SIX)
+
+
 MADE = {
     "folder": as_folder,
     "recordio": as_recordio,
@@ -83,6 +87,7 @@ MADE = {
     "webdataset": as_webdataset,
     "parquet": as_parquet,
     "zip": as_zip,
+    "lmdb": as_lmdb,
 }
 WHOSE = {"bin": ["0", "1", "3", "5", "6", "7"]}  # each its own; the others have three identities of two faces
 
@@ -132,7 +137,7 @@ def test_a_missing_root(tmp_path, name):
 
 def test_an_unknown_format(tmp_path):
     assert refusal(open_dataset, tmp_path, format="hdf5") == (
-        "no format hdf5; there are auto, manifest, list, folder, recordio, bin, webdataset, parquet, zip"
+        "no format hdf5; there are auto, manifest, list, folder, recordio, bin, webdataset, parquet, zip, lmdb"
     )
 
 
@@ -262,9 +267,9 @@ def test_links_are_followed(images, tmp_path):
 
 def test_a_circle_of_links(images):
     (images / "bo" / "loop").symlink_to(images / "bo", target_is_directory=True)
-    line = refusal(open_dataset, images)
-    assert line.startswith(f"cannot list {images}/bo/loop/loop/")
-    assert line.endswith("/loop: Too many levels of symbolic links; make it readable, or move it elsewhere")
+    assert refusal(open_dataset, images) == (
+        f"{images}/bo/loop is a link to a folder that its identity already holds; remove it"
+    )
 
 
 def test_a_name_that_is_not_utf8(images):

@@ -260,7 +260,7 @@ def test_shorter_than_its_header(tmp_path):
 
 def test_a_label_that_is_no_number(tmp_path):
     rec = write_records(tmp_path, {1: packed(float("nan"), b"image")}) / "train.rec"
-    assert refusal(tmp_path) == f"record 1 of {rec} has the label nan; pack the data set again"
+    assert refusal(tmp_path) == f"record 1 of {rec} has the label nan, not a whole number; pack the data set again"
 
 
 def test_no_images(tmp_path):

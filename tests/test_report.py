@@ -297,7 +297,7 @@ def test_a_face_that_cannot_be_read_has_a_place_and_a_reason(full):
     labels = [found["aria-label"] for found in page.all("div", class_="blank")]
     assert labels == [
         "dropped: bob/1, no picture: no such file",
-        "dropped: ann/2, no picture: not an image that can be read",
+        "dropped: ann/2, no picture: not an image: unknown image format",
     ]
 
 

@@ -19,6 +19,7 @@ from facecore.select.herding import Herding
 from facecore.select.kcenter import KCenter
 from facecore.select.ranks import draws
 from facecore.select.rivals import level_of, places, share_levels
+from facecore.select.selector import prepare
 from facecore.select.semdedup import SemDeDup
 
 SIZES = [7, 1, 24, 3, 12, 2, 40]
@@ -183,7 +184,7 @@ def test_a_seed_below_zero(name):
 
 
 def rank_of(selector, shard):
-    return selector.prepare(None).rank(shard)
+    return prepare(selector, None).rank(shard)
 
 
 def test_farthest_first_goes_from_the_middle_to_the_ends():
@@ -296,7 +297,7 @@ def cutter_over(tmp_path, probabilities, starts, **options):
     rows = np.tile([1.0, 0.0], (len(probabilities), 1))
     shard = Shard(rows.astype(np.float32), np.array(starts))
     store = Embeddings.open(write_store(tmp_path, [shard], probability=np.array(probabilities, np.float32)))
-    return DiffProb(**options).prepare(store), shard
+    return prepare(DiffProb(**options), store), shard
 
 
 @settings(max_examples=30, deadline=None)

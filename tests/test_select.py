@@ -20,7 +20,7 @@ from facecore.select.greedy import add_profile, keep_greedily
 from facecore.select.large import stay, walk
 from facecore.select.local import rank_rows
 from facecore.select.ranks import RANKS, draws
-from facecore.select.selector import REASONS
+from facecore.select.selector import REASONS, prepare
 from facecore.select.threshold import Target, bracket, find_threshold, threshold_at
 
 
@@ -77,7 +77,7 @@ def test_cosines_beyond_one_by_rounding_are_one():
 
 def nms_cut(shard, max_cosine, **options):
     """The cut of a shard, with the reasons in words."""
-    cut = Nms(**options).prepare(None).cut(shard, int(to_levels(np.array(max_cosine))))
+    cut = prepare(Nms(**options), None).cut(shard, int(to_levels(np.array(max_cosine))))
     return [REASONS[code] for code in cut.fates.reason], cut.fates
 
 
@@ -127,7 +127,7 @@ def test_twin_is_the_cosine_to_the_nearest_other_face(whole, request):
     if not whole:
         request.getfixturevalue("small_blocks")
     for shard in split(random_faces(0, [1, 2, 9, 30]), [1, 2, 3]):
-        found = Nms(rank="twin").prepare(None).rank(shard).sparsity
+        found = prepare(Nms(rank="twin"), None).rank(shard).sparsity
         cosines = shard.vectors.astype(np.float64) @ shard.vectors.T
         np.fill_diagonal(cosines, -1)
         assert found == pytest.approx(cosines.max(axis=1), abs=1 / STEPS)
@@ -161,16 +161,16 @@ def slow_sparsity(store, rank, neighbours):
 @pytest.mark.parametrize("rank", ["dataset", "confusable"])
 def test_ranks_by_other_identities_against_all_pairs(rank, search, neighbours, tmp_path):
     store = Embeddings.open(write_store(tmp_path / "store", split(random_faces(0, [5, 1, 9, 2, 7, 3]), [2, 4])))
-    cutter = Nms(rank=rank, search=search, neighbours=neighbours).prepare(store, threads=2)
+    cutter = prepare(Nms(rank=rank, search=search, neighbours=neighbours), store, threads=2)
     found = np.concatenate([cutter.rank(shard).sparsity for shard in store])
     assert found == pytest.approx(slow_sparsity(store, rank, neighbours), abs=4e-4)  # centres are halves
-    assert cutter.facts["search"]["recall"] == 1
+    assert cutter.facts()["search"]["recall"] == 1
 
 
 @pytest.mark.parametrize("rank", ["dataset", "confusable"])
 def test_without_other_identities_all_faces_are_equally_sparse(rank, tmp_path):
     store = Embeddings.open(write_store(tmp_path / "store", [faces_at(0, 30, 90)]))
-    cutter = Nms(rank=rank).prepare(store)
+    cutter = prepare(Nms(rank=rank), store)
     assert [cutter.rank(shard).sparsity.tolist() for shard in store] == [[1, 1, 1]]
 
 
@@ -197,7 +197,7 @@ def test_nested_lets_the_dropped_suppress():
     cosine = np.cos(np.radians(40))
     sparsity = np.array(order, np.float32)
     for nested, reasons in ((False, ["", "near-duplicate", ""]), (True, ["", "near-duplicate", "outranked"])):
-        cutter = Nms(nested=nested).prepare(None)
+        cutter = prepare(Nms(nested=nested), None)
         cutter = dataclasses.replace(cutter, rank=lambda _: Ranked(sparsity))
         cut = cutter.cut(shard, int(to_levels(np.array(cosine))))
         assert [REASONS[code] for code in cut.fates.reason] == reasons
@@ -319,9 +319,9 @@ def test_a_walk_at_many_levels_is_greedy_at_each(seed, size):
 @pytest.mark.parametrize("max_cosine", [-1, 0.3, 0.8, 1])
 def test_a_large_identity_is_cut_as_a_small_one(options, max_cosine, request):
     shard = random_faces(3, [40])
-    expected = Nms(**options).prepare(None).cut(shard, int(to_levels(np.array(max_cosine))), np.arange(40) == 7)
+    expected = prepare(Nms(**options), None).cut(shard, int(to_levels(np.array(max_cosine))), np.arange(40) == 7)
     request.getfixturevalue("small_blocks")
-    found = Nms(**options).prepare(None).cut(shard, int(to_levels(np.array(max_cosine))), np.arange(40) == 7)
+    found = prepare(Nms(**options), None).cut(shard, int(to_levels(np.array(max_cosine))), np.arange(40) == 7)
     for name in ("reason", "sparsity", "suppression", "rival", "rival_level"):
         assert getattr(found.fates, name).tolist() == getattr(expected.fates, name).tolist(), name
     assert found.admitted.tolist() == expected.admitted.tolist()
@@ -345,7 +345,7 @@ def oracle(path, target, options):
     """The rule in ten lines: the smallest level that keeps `target` faces, and which; less the surplus, worst first."""
     identities = []
     for shard in Embeddings.open(path):
-        cutter = Nms(**options).prepare(Embeddings.open(path))
+        cutter = prepare(Nms(**options), Embeddings.open(path))
         sparsity = cutter.rank(shard).sparsity
         for begin, end in itertools.pairwise(shard.starts.tolist()):
             order = begin + np.argsort(-sparsity[begin:end], kind="stable")

@@ -9,7 +9,7 @@ from facecore.embeddings import Embeddings
 from facecore.errors import OptionError
 from facecore.grid import LEVELS
 from facecore.select import SELECTORS, select
-from facecore.select.selector import KEPT, REASONS
+from facecore.select.selector import KEPT, REASONS, prepare
 
 every_selector = pytest.mark.parametrize("cls", SELECTORS.values(), ids=SELECTORS.keys())
 
@@ -59,7 +59,7 @@ def test_the_count_is_exact_and_the_floor_holds(cls, sizes, tmp_path):
 def test_the_profile_counts_what_the_cut_keeps(cls, tmp_path):
     store = Embeddings.open(store_of(tmp_path, [random_faces(4, [9, 1, 16, 3, 25])]))
     for selector in (cls(), cls(min_per_identity=3, max_per_identity=7, min_centre_cosine=0.5)):
-        cutter, shard = selector.prepare(store, threads=1), store.shard(0)
+        cutter, shard = prepare(selector, store, threads=1), store.shard(0)
         counts = np.cumsum(cutter.profile(shard))
         changes = np.flatnonzero(np.diff(counts)) + 1
         for level in {0, LEVELS - 1, *changes[::5].tolist(), *(changes[::5] - 1).tolist()}:

@@ -367,8 +367,8 @@ def test_five_landmarks_in_one_point():
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"no image", "not an image, or not a whole one"),
-        (grey(0)[:60], "not an image, or not a whole one"),
+        (b"no image", "not an image: unknown image format"),
+        (grey(0)[:60], "not an image: image file is truncated"),
         (
             encoded(np.zeros((9, 9), np.uint16), "PNG"),
             "not 8 bits a channel but Pillow's mode I;16, which convert would clip",

@@ -243,6 +243,10 @@ def test_the_roc_of_one_list_of_pairs_is_not_overwritten():
             "the protocols of a suite have their images beside them; leave out --images",
         ),
         (
+            ["--pairs", "suite/mine.bin", "--table", "text"],
+            "--table is the form of a suite's table, and there is no --suite; leave --table out",
+        ),
+        (
             ["--suite", "suite", "--roc", "roc.pdf"],
             "the ROC is drawn as .png, with a table as .parquet beside it; got roc.pdf",
         ),

@@ -13,7 +13,7 @@ from facecore.cli import (  # noqa: F401 (each registers its commands)
     synthesis,
     training,
 )
-from facecore.cli.group import main
+from facecore.cli.group import end_well, main
 
 __all__ = ["main", "run"]
 
@@ -22,4 +22,5 @@ def run() -> None:
     """The program."""
     # Before torch is imported: threads that spin while they wait make training 8 times slower on cores that are shared.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    end_well()
     main(prog_name="facecore")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
-from facecore.cli.group import FILE, images, overwrite, stage
+from facecore.cli.group import FILE, PLACE, images, overwrite, stage
 from facecore.errors import OptionError
 
 if TYPE_CHECKING:  # at run time the command imports its own stage
@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # at run time the command imports its own stage
 
 
 @stage("export", "facecore.export:ExportOptions")
-@click.argument("dataset", type=FILE)
+@click.argument("dataset", type=PLACE)
 @click.option("--to", required=True, help="recordio, folder, list, webdataset, parquet, or bin with --pairs.")
 @click.option("--out", type=FILE, required=True, help="Folder to write, or with --to bin the file.")
 @click.option("--format", default="auto", show_default=True, help="Of DATASET: auto, or a format that embed takes.")

@@ -1,32 +1,69 @@
 """The command group: how mistakes are shown, what commands share, and how one is registered."""
 
 import logging
+import signal
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from facecore.commands import StageCommand, verbose
-from facecore.errors import FacecoreError
+from facecore.commands import Command, StageCommand, verbose
+from facecore.errors import FacecoreError, OptionError, printable
+from facecore.storage import is_remote, located
 
-INTERRUPTED = 130
-FILE = click.Path(path_type=Path)
+INTERRUPTED, TERMINATED = 130, 143  # as a shell tells of a process that a signal ended
+
+
+class _Place(click.Path):
+    """A path; remote ones too, if the command can do with them."""
+
+    def __init__(self, *, remote: bool) -> None:
+        super().__init__()
+        self._remote = remote
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = located(value)
+        if is_remote(path) and not self._remote:
+            what = param.get_error_hint(ctx).strip("'") if param and ctx else "this"
+            raise OptionError(f"{what} takes a local path, not {value}; copy it to this machine, or from it")
+        return path
+
+
+FILE = _Place(remote=False)
+PLACE = _Place(remote=True)  # a local path, or an address as s3://bucket/faces
+
 
 arch = click.option("--arch", help="Network of a checkpoint: r18, r34, r50, r100, r200, mbf, mbf_large, tiny.")
 overwrite = click.option("--overwrite", is_flag=True, help="Replace what is there.")
-images = click.option("--images", type=FILE, help="Root of a manifest's images, if not where they were.")
-threads = click.option("--threads", type=click.IntRange(1), help="Cores to use; all by default. Changes no byte.")
+images = click.option("--images", type=PLACE, help="Root of a manifest's images, if not where they were.")
+threads = click.option("--threads", type=click.IntRange(1, 4096), help="Cores to use; all by default. Changes no byte.")
 embeddings = click.option(
-    "--embeddings", type=FILE, default="embeddings", show_default=True, help="Store to select from."
+    "--embeddings", type=PLACE, default="embeddings", show_default=True, help="Store to select from."
 )
 model = click.option(
     "--model", type=FILE, required=True, help="Network: .onnx, .safetensors, .pt2, or .pt/.pth with --arch."
 )
 
 
+class Terminated(KeyboardInterrupt):
+    """Somebody asked this process to end, as a cluster does when the time is up: taken like Ctrl-C."""
+
+
+def end_well() -> None:
+    """From now on take SIGTERM like Ctrl-C."""
+
+    def end(number: int, frame: object) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, end)
+
+
 class _Group(click.Group):
     """Renders what a user can mend as one line; a bug keeps its traceback."""
+
+    command_class = Command
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -36,11 +73,16 @@ class _Group(click.Group):
         except BrokenPipeError:
             raise  # whoever reads our output has had enough, which click takes quietly
         except OSError as error:
-            where = f"{error.filename}: {error.strerror}" if error.filename else str(error).splitlines()[0]
-            raise click.ClickException(f"{where}; check the path, its permissions and the free space") from error
-        except KeyboardInterrupt:
+            raise click.ClickException(f"{_told(error)}; check the path, its permissions and the free space") from error
+        except KeyboardInterrupt as interrupt:
             click.echo("Interrupted; nothing is half-written: run the same command again", err=True)
-            ctx.exit(INTERRUPTED)
+            ctx.exit(TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED)
+
+
+def _told(error: OSError) -> str:
+    """What went wrong, in one line, and the file where that is known; not a number that only systems know."""
+    what = (error.strerror or str(error) or type(error).__name__).splitlines()[0]
+    return printable(f"{error.filename}: {what}" if error.filename else what)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -60,6 +102,7 @@ def main() -> None:
     facecore report DIR                        a page to look at all of it
     """  # noqa: D301 (click wants the control character itself)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    warnings.filterwarnings("ignore", module="PIL")  # an image is read, or rejected with a reason
 
 
 def stage(name: str, options: str) -> Callable[[Callable[..., None]], click.Command]:

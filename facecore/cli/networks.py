@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facecore.cli.curves import run_curve
-from facecore.cli.group import FILE, arch, images, model, overwrite, stage
+from facecore.cli.group import FILE, PLACE, arch, images, model, overwrite, stage
 from facecore.errors import OptionError
 
 if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes seconds
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes
 
 
 @stage("quantize", "facecore.quantize:QuantizeOptions")
-@click.option("--manifest", type=FILE, required=True, help="Faces to fine-tune on: a manifest, or any data set.")
+@click.option("--manifest", type=PLACE, required=True, help="Faces to fine-tune on: a manifest, or any data set.")
 @model
 @images
 @click.option("--out", type=FILE, default="quantized", show_default=True, help="Folder to write.")
@@ -76,9 +76,7 @@ def quantize_command(
     "--table",
     "form",
     type=click.Choice(["text", "markdown", "latex"]),
-    default="text",
-    show_default=True,
-    help="Form of a suite's table.",
+    help="Form of a suite's table.  [default: text]",
 )
 @click.option("--roc", type=FILE, help="Draw TAR against FAR as this .png, with its points as .parquet beside it.")
 @arch
@@ -89,7 +87,7 @@ def verify_command(
     pairs: Path | None,
     images: Path | None,
     suite: Path | None,
-    form: str,
+    form: str | None,
     roc: Path | None,
     arch: str | None,
     overwrite: bool,
@@ -100,6 +98,8 @@ def verify_command(
     from facecore.models import load_backbone
     from facecore.verify import compare, judge, open_protocol, roc_of, run_suite, suite_table
 
+    if form is not None and suite is None:
+        raise OptionError("--table is the form of a suite's table, and there is no --suite; leave --table out")
     _check_asked(pairs, images, suite, roc, overwrite=overwrite)
     if pairs is not None:
         protocol = open_protocol(pairs, images)  # before the network: quick to read, and to be wrong
@@ -111,7 +111,7 @@ def verify_command(
     elif suite is not None:
         network = load_backbone(model, arch=arch)
         done = run_suite(network, suite, options, tell=partial(click.echo, err=True))
-        _show(done.to_json() if as_json else suite_table(done, model.stem, form))
+        _show(done.to_json() if as_json else suite_table(done, model.stem, form or "text"))
         _draw(roc, done.curves, network, options)
         if done.failed:
             click.get_current_context().exit(1)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from facecore.cli.group import FILE, main, overwrite, stage
+from facecore.cli.group import FILE, PLACE, main, overwrite, stage
 from facecore.commands import verbose
 
 if TYPE_CHECKING:  # at run time each command imports its own stage
@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # at run time each command imports its own stage
 @stage("report", "facecore.report:ReportOptions")
 @click.argument("folder", metavar="DIR", type=FILE)
 @click.option("--out", type=FILE, default="report.html", show_default=True, help="Page to write.")
-@click.option("--images", type=FILE, help="Root of the faces' images, if not where they were.")
+@click.option("--images", type=PLACE, help="Root of the faces' images, if not where they were.")
 @overwrite
 def report_command(folder: Path, out: Path, images: Path | None, overwrite: bool, options: "ReportOptions") -> None:
     """Write one page about whatever facecore left in DIR: a store, subsets, a quantized model, a curve, conflicts."""

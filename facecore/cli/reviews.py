@@ -5,19 +5,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from facecore.cli.group import FILE, arch, images, overwrite, stage, threads
+from facecore.cli.group import FILE, PLACE, arch, images, overwrite, stage, threads
 
 if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes seconds
     from facecore.review import ConflictOptions, OverlapOptions
 
 embeddings = click.option(
-    "--embeddings", type=FILE, default="embeddings", show_default=True, help="Store to look over."
+    "--embeddings", type=PLACE, default="embeddings", show_default=True, help="Store to look over."
 )
 
 
 @stage("conflicts", "facecore.review:ConflictOptions")
 @embeddings
-@click.option("--out", type=FILE, default="conflicts.parquet", show_default=True, help="Evidence to write.")
+@click.option("--out", type=PLACE, default="conflicts.parquet", show_default=True, help="Evidence to write.")
 @threads
 @overwrite
 def conflicts_command(
@@ -32,13 +32,13 @@ def conflicts_command(
 
 
 @stage("overlap", "facecore.review:OverlapOptions")
-@click.option("--against", type=FILE, required=True, help="Benchmark: its embedding store, or its images.")
+@click.option("--against", type=PLACE, required=True, help="Benchmark: its embedding store, or its images.")
 @embeddings
 @click.option("--model", type=FILE, help="The network that made the store, to embed images; not for a store.")
 @images
 @arch
-@click.option("--out", type=FILE, default="overlap.parquet", show_default=True, help="Evidence to write.")
-@click.option("--drop", type=FILE, help="Manifest to write: the faces of the store without those found.")
+@click.option("--out", type=PLACE, default="overlap.parquet", show_default=True, help="Evidence to write.")
+@click.option("--drop", type=PLACE, help="Manifest to write: the faces of the store without those found.")
 @threads
 @overwrite
 def overlap_command(

@@ -5,26 +5,39 @@ from typing import TYPE_CHECKING
 
 import click
 
-from facecore.cli.group import FILE, arch, images, main, model, overwrite, stage
+from facecore.claims import claimed
+from facecore.cli.arrays import array, task_of
+from facecore.cli.group import FILE, PLACE, arch, images, main, model, overwrite, stage
 from facecore.commands import verbose
+from facecore.errors import OptionError
+from facecore.pool import Task
 
 if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes seconds
     from facecore.embed import EmbedOptions
     from facecore.importing import ImportOptions
+    from facecore.readers import Dataset
 
 
 @stage("embed", "facecore.embed:EmbedOptions")
-@click.argument("dataset", type=FILE)
+@click.argument("dataset", type=PLACE)
 @model
-@click.option("--out", type=FILE, default="embeddings", show_default=True, help="Store to write.")
+@click.option("--out", type=PLACE, default="embeddings", show_default=True, help="Store to write.")
 @click.option(
     "--format",
     default="auto",
     show_default=True,
-    help="auto, manifest, list, folder, recordio, bin, webdataset, parquet or zip.",
+    help="auto, manifest, list, folder, recordio, bin, webdataset, parquet, zip or lmdb.",
 )
 @images
 @arch
+@click.option(
+    "--processes",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Shards embedded at a time, each by a process with the network in memory. Changes no byte.",
+)
+@array
 @overwrite
 def embed_command(
     dataset: Path,
@@ -33,6 +46,9 @@ def embed_command(
     format: str,
     images: Path | None,
     arch: str | None,
+    processes: int,
+    shard_index: int | None,
+    num_shards: int | None,
     overwrite: bool,
     options: "EmbedOptions",
 ) -> None:
@@ -40,14 +56,39 @@ def embed_command(
     from facecore.embed import embed
     from facecore.readers import open_dataset
 
+    task = task_of(shard_index, num_shards)
+    if task and overwrite:
+        raise OptionError("--overwrite would remove what other tasks write; leave it out, and remove the store before")
     faces = open_dataset(dataset, format=format, images=images)
-    done = embed(faces, model, out, options, arch=arch, overwrite=overwrite)
+    if task:
+        _embed_share(faces, model, out, options, task, arch, processes)
+        return
+    done = embed(faces, model, out, options, arch=arch, overwrite=overwrite, processes=processes)
     resumed = f", {done.resumed_shards} of {done.shards} shards were there already" if done.resumed_shards else ""
     click.echo(f"{out}: {done.faces:,} faces of {done.identities:,} identities in {done.seconds:.1f} s{resumed}")
     if done.rejected:
         click.echo(f"{done.rejected:,} faces rejected, see {out / 'rejected.parquet'}")
     if done.probability is not None:
         click.echo(f"mean probability {done.probability:.4f}; near 0, the classes of the head are in another order")
+
+
+def _embed_share(
+    faces: "Dataset",
+    model: Path,
+    out: Path,
+    options: "EmbedOptions",
+    task: Task,
+    arch: str | None,
+    processes: int,
+) -> None:
+    from facecore.embed import embed_share
+
+    done = embed_share(faces, model, out, options, task=task, arch=arch, processes=processes)
+    then = "run the other tasks" if done.missing else "run the same command without --shard-index and --num-shards"
+    click.echo(
+        f"{out}: {done.done:,} of {done.shards:,} shards embedded in {done.seconds:.1f} s, "
+        f"{done.missing:,} to do: {then}"
+    )
 
 
 @stage("import", "facecore.importing:ImportOptions")
@@ -92,9 +133,10 @@ def forget_command(
     from facecore.forget import forget, read_names
 
     everyone = [*names, *(read_names(from_file) if from_file else [])]
-    done = forget(
-        everyone, stores=embeddings, manifests=manifest, receipt=receipt, hash_names=hash_names, dry_run=dry_run
-    )
+    with claimed(*embeddings, *manifest):  # which it changes
+        done = forget(
+            everyone, stores=embeddings, manifests=manifest, receipt=receipt, hash_names=hash_names, dry_run=dry_run
+        )
     for entry in done.files:
         if entry.file.endswith(".parquet"):
             cleared = f", {entry.rivals_cleared:,} rivals cleared" if entry.rivals_cleared else ""

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from facecore.cli.group import FILE, embeddings, main, overwrite, stage, threads
+from facecore.cli.arrays import array, do_merge, do_share, merging, task_of
+from facecore.cli.group import FILE, PLACE, embeddings, main, overwrite, stage, threads
 from facecore.commands import StageCommand, verbose
 from facecore.errors import DataError, OptionError
 
 if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes seconds
-    from facecore.select import Nms, Selection, Selector
+    from facecore.select import Job, Nms, Selection, Selector
 
 
 @stage("nms", "facecore.select:Nms")
@@ -19,7 +20,9 @@ if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes
 @click.option("--max-cosine", type=float, help="Instead of --keep: suppress above this cosine, however many stay.")
 @click.option("--order", is_flag=True, help="Instead of --keep: write all faces so that every prefix is a subset.")
 @embeddings
-@click.option("--out", type=FILE, default="subset.parquet", show_default=True, help="Manifest to write.")
+@click.option("--out", type=PLACE, default="subset.parquet", show_default=True, help="Manifest to write.")
+@array
+@merging
 @threads
 @overwrite
 def nms_command(
@@ -28,21 +31,54 @@ def nms_command(
     order: bool,
     embeddings: Path,
     out: Path,
+    shard_index: int | None,
+    num_shards: int | None,
+    merge: bool,
     threads: int | None,
     overwrite: bool,
     options: "Nms",
 ) -> None:
     """Keep the sparsest faces: of near-duplicates inside an identity, one stays (Face-NMS)."""
-    from facecore.select import select, write_order
+    from facecore.select import Job, write_order
 
     if (keep is not None) + (max_cosine is not None) + order != 1:
         raise OptionError("give one of --keep, --max-cosine and --order")
     if order:
+        if merge or shard_index is not None:
+            raise OptionError("an order is written by one process; leave out --shard-index, --num-shards and --merge")
         _say_selection(write_order(embeddings, options, out=out, overwrite=overwrite, threads=threads), out)
         return
-    done = select(embeddings, options, keep=keep, max_cosine=max_cosine, out=out, overwrite=overwrite, threads=threads)
+    job = Job(embeddings, options, out, keep, max_cosine)
+    done = _select(job, shard_index, num_shards, merge=merge, threads=threads, overwrite=overwrite)
+    if done is None:
+        return
     _say_selection(done, out)
     click.echo(f"t* = {done.max_cosine:.4f}: a near-duplicate has a kept rival with a cosine above it")
+
+
+def _select(
+    job: "Job", shard_index: int | None, num_shards: int | None, *, merge: bool, threads: int | None, overwrite: bool
+) -> "Selection | None":
+    """Run a selection, or what a job array is to do of it now; None if it is not done then."""
+    from facecore.select import select
+
+    task = task_of(shard_index, num_shards)
+    if task and merge:
+        raise OptionError("--merge is for when the tasks are done; leave out --shard-index and --num-shards")
+    if task:
+        do_share(job, task, overwrite=overwrite, threads=threads)
+        return None
+    if merge:
+        return do_merge(job, overwrite=overwrite, threads=threads)
+    return select(
+        job.store,
+        job.selector,
+        keep=job.keep,
+        max_cosine=job.max_cosine,
+        out=job.out,
+        overwrite=overwrite,
+        threads=threads,
+    )
 
 
 class _Methods(click.Group):
@@ -68,16 +104,29 @@ def _method(selector: type["Selector"]) -> click.Command:
     @click.command(selector.name, cls=StageCommand, help=selector.__doc__)
     @click.option("--keep", type=float, required=True, help="Fraction of the faces to keep, in (0, 1]; exact.")
     @embeddings
-    @click.option("--out", type=FILE, default="subset.parquet", show_default=True, help="Manifest to write.")
+    @click.option("--out", type=PLACE, default="subset.parquet", show_default=True, help="Manifest to write.")
+    @array
+    @merging
     @threads
     @overwrite
     @verbose
     def command(
-        keep: float, embeddings: Path, out: Path, threads: int | None, overwrite: bool, options: "Selector"
+        keep: float,
+        embeddings: Path,
+        out: Path,
+        shard_index: int | None,
+        num_shards: int | None,
+        merge: bool,
+        threads: int | None,
+        overwrite: bool,
+        options: "Selector",
     ) -> None:
-        from facecore.select import select
+        from facecore.select import Job
 
-        _say_selection(select(embeddings, options, keep=keep, out=out, overwrite=overwrite, threads=threads), out)
+        job = Job(embeddings, options, out, keep)
+        done = _select(job, shard_index, num_shards, merge=merge, threads=threads, overwrite=overwrite)
+        if done is not None:
+            _say_selection(done, out)
 
     command.options = f"{selector.__module__}:{selector.__qualname__}"
     return command
@@ -113,9 +162,9 @@ def _say_selection(done: "Selection", out: Path) -> None:
 
 
 @main.command("take")
-@click.argument("order", type=FILE)
+@click.argument("order", type=PLACE)
 @click.option("--keep", type=float, required=True, help="Fraction of its rows, in (0, 1].")
-@click.option("--out", type=FILE, default="subset.parquet", show_default=True, help="Manifest to write.")
+@click.option("--out", type=PLACE, default="subset.parquet", show_default=True, help="Manifest to write.")
 @overwrite
 @verbose
 def take_command(order: Path, keep: float, out: Path, overwrite: bool) -> None:

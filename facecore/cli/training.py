@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from facecore.cli.group import FILE, images, overwrite, stage
+from facecore.cli.group import FILE, PLACE, images, overwrite, stage
 from facecore.errors import OptionError
 
 if TYPE_CHECKING:  # at run time the command imports its own stage: torch takes seconds
@@ -14,8 +14,8 @@ if TYPE_CHECKING:  # at run time the command imports its own stage: torch takes 
 
 
 @stage("train", "facecore.train:TrainOptions")
-@click.argument("dataset", type=FILE, required=False)
-@click.option("--manifest", type=FILE, help="Instead of DATASET: faces that a manifest lists.")
+@click.argument("dataset", type=PLACE, required=False)
+@click.option("--manifest", type=PLACE, help="Instead of DATASET: faces that a manifest lists.")
 @images
 @click.option("--out", type=FILE, default="proxy", show_default=True, help="Folder to write.")
 @click.option("--init", type=FILE, help="Checkpoint to start from: of this command, or arcface_torch's.")

@@ -17,7 +17,7 @@ from facecore.manifest import with_provenance
 from facecore.models import Backbone, load_backbone
 from facecore.provenance import Provenance, write_text_whole, written_whole
 from facecore.quantize import quantize
-from facecore.quantize.artefacts import CALIBRATED, MODEL, REPORT, to_json
+from facecore.quantize.artefacts import CALIBRATED, CHECKPOINT, MODEL, REPORT, to_json
 from facecore.readers import open_dataset
 from facecore.verify import VerifyOptions, compare, correct, judge, open_protocol
 
@@ -44,7 +44,7 @@ def finish(sweep: Sweep, point: Point, *, threads: int) -> None:
         sweep.pool.choose(point, subset, threads=threads)
         chosen = {"select": time.perf_counter() - began}
         dataset = open_dataset(subset, images=sweep.images)
-        if report is None:
+        if report is None or (folder / CHECKPOINT).exists():
             options = dataclasses.replace(sweep.quantize, seed=point.seed)
             report = quantize(dataset, sweep.model, folder, options, arch=sweep.arch, overwrite=True)
         report["seconds"] |= chosen

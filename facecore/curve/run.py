@@ -1,12 +1,10 @@
 """Running a sweep: one point after the other, or several at a time, each in a process of its own."""
 
-import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 
 from facecore.curve.options import Point
 from facecore.curve.plot import draw
@@ -14,8 +12,9 @@ from facecore.curve.points import finish, is_finished, reference
 from facecore.curve.results import Results
 from facecore.curve.sweep import Sweep
 from facecore.curve.table import write_tables
-from facecore.errors import DataError, OptionError
+from facecore.errors import OptionError
 from facecore.parallel import cores
+from facecore.pool import in_processes
 
 
 def curve(sweep: Sweep, *, jobs: int = 1, on_point: Callable[[str], object] = lambda line: None) -> Results:
@@ -48,24 +47,11 @@ def _finished(sweep: Sweep, points: list[Point], jobs: int) -> Iterator[tuple[Po
     """Finish every point; yields each when it is, and the seconds that took."""
     if jobs == 1 or len(points) < 2:
         for point in points:
-            yield point, _timed(sweep, point, cores())
+            yield point, _timed(sweep, cores(), point)
         return
     threads = max(1, cores() // jobs)
-    # spawned, not forked: torch and onnxruntime have threads by now, and a fork of them hangs
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=(threads,)) as pool:
-        running = {pool.submit(_timed, sweep, point, threads): point for point in points}
-        try:
-            for future in as_completed(running):
-                yield running[future], future.result()
-        except BrokenProcessPool:
-            raise DataError(
-                "a process was killed, probably for want of memory; run the same command again with fewer --jobs: "
-                "what is finished stays"
-            ) from None
-        finally:
-            for future in running:
-                future.cancel()
+    work = partial(_timed, sweep, threads)
+    yield from in_processes(work, points, processes=jobs, name=str, begin=_begin, given=(threads,))
 
 
 def _begin(threads: int) -> None:
@@ -76,7 +62,7 @@ def _begin(threads: int) -> None:
     sys.stderr = open(os.devnull, "w")
 
 
-def _timed(sweep: Sweep, point: Point, threads: int) -> float:
+def _timed(sweep: Sweep, threads: int, point: Point) -> float:
     began = time.perf_counter()
     finish(sweep, point, threads=threads)
     return time.perf_counter() - began

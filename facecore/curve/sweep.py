@@ -115,7 +115,7 @@ class Sweep:
         path, text = self.out / SWEEP, self.provenance.to_json()
         there = read_json(path)
         if there is None:
-            if self.out.is_dir() and any(self.out.iterdir()):
+            if any(there.name != f"{SWEEP}.part" for there in self.out.glob("*")):
                 raise DataError(f"{self.out} holds other things than a sweep; choose another --out")
             write_text_whole(path, text)
         elif differing := _differing(there, json.loads(text)):

@@ -59,8 +59,8 @@ class EmbedOptions:
 class Job:
     """Which faces go into which shard, and how they are embedded."""
 
-    def __init__(self, dataset: Dataset, backbone: Backbone, options: EmbedOptions) -> None:
-        self.dataset, self.backbone, self.options = dataset, backbone, options
+    def __init__(self, dataset: Dataset, backbone: Backbone, options: EmbedOptions, *, model_name: str) -> None:
+        self.dataset, self.backbone, self.options, self.model_name = dataset, backbone, options, model_name
         self.preprocess = options.preprocess or backbone.preprocess or Preprocess()
         self.head: Head | None = None
         if options.head is not None:
@@ -106,7 +106,7 @@ class Job:
         return sha256_of(canonical_json([self.backbone.sha256, self.recipe, sha256_of_faces(faces), others, *classes]))
 
     def embed(
-        self, faces: pa.Table, bar: "tqdm[None]"
+        self, faces: pa.Table, bar: "tqdm[None] | None" = None
     ) -> tuple[npt.NDArray[np.float16], dict[str, Floats], list[tuple[int, str]]]:
         """Unit rows (n, d), what is measured (n,), and the positions of the rejected, whose rows mean nothing.
 
@@ -120,7 +120,8 @@ class Job:
         sources = faces["source"].to_pylist()
         read, n, workers = self.dataset.read, options.batch_size, options.workers
         for batch in load_batches(read, sources, size=size, batch_size=n, workers=workers):
-            bar.update(len(batch.rows) + len(batch.rejected))
+            if bar is not None:
+                bar.update(len(batch.rows) + len(batch.rejected))
             rejected += batch.rejected
             if len(batch.rows):
                 raw = embed_pixels(self.backbone, batch.pixels, self.preprocess, flip=options.flip)

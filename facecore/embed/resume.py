@@ -5,17 +5,17 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from facecore.embed.job import Job
-from facecore.embeddings import metadata_path, vectors_path
+from facecore.embeddings import metadata_path, read_head, vectors_path
 from facecore.errors import DataError
 from facecore.manifest import provenance_of
 from facecore.provenance import check_folder, sha256_of_file
 
-SHARD_FILE = re.compile(r"(img_emb/img_emb_(\d{5,})\.npy|metadata/metadata_(\d{5,})\.parquet)(\.part)?")
-OTHER_FILES = ("meta.json", "meta.json.part", "rejected.parquet", "rejected.parquet.part")
+PART = r"(\.[0-9a-f]+)?\.part"  # what `written_whole` calls a file that is being written
+SHARD_FILE = re.compile(rf"(img_emb/img_emb_(\d{{5,}})\.npy|metadata/metadata_(\d{{5,}})\.parquet)({PART})?")
+OTHER_FILE = re.compile(rf"(meta\.json|rejected\.parquet)({PART})?")
 
 
 def finished_shards(out: Path, job: Job) -> dict[int, list[tuple[int, str]]]:
@@ -29,7 +29,7 @@ def finished_shards(out: Path, job: Job) -> dict[int, list[tuple[int, str]]]:
             raise _made_otherwise(out)
         try:
             made = provenance_of(metadata_path(out, number))
-            vectors = np.load(vectors_path(out, number), mmap_mode="r")
+            vectors = read_head(vectors_path(out, number))
         except (OSError, ValueError, EOFError, pa.ArrowException):
             continue  # missing or damaged: written anew
         if made is None or made.facts.get("fingerprint") != job.fingerprint(number):
@@ -60,13 +60,20 @@ def make_room(out: Path, *, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file; choose another --out, a folder to be made")
     check_folder(out)
-    own = [name for name in _files(out) if name in OTHER_FILES or SHARD_FILE.fullmatch(name)]
+    own = [name for name in _files(out) if OTHER_FILE.fullmatch(name) or SHARD_FILE.fullmatch(name)]
     is_store = read_meta(out) or any(SHARD_FILE.fullmatch(name) for name in own)
     if out.exists() and not is_store and any(path.name not in ("img_emb", "metadata") for path in out.iterdir()):
         raise DataError(f"{out} holds other files and is not an embedding store; choose another --out")
     if overwrite:
-        for name in sorted(own, key=lambda name: name not in OTHER_FILES):  # meta.json goes before the shards
+        for name in sorted(own, key=lambda name: not OTHER_FILE.fullmatch(name)):  # meta.json goes before the shards
             (out / name).unlink()
+
+
+def clear_stale(out: Path) -> None:
+    """Remove what processes that were killed had begun to write."""
+    for name in _files(out):
+        if name.endswith(".part") and (OTHER_FILE.fullmatch(name) or SHARD_FILE.fullmatch(name)):
+            (out / name).unlink(missing_ok=True)
 
 
 def _files(out: Path) -> list[str]:

@@ -2,24 +2,27 @@
 
 import logging
 import time
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-from tqdm import tqdm
 
 from facecore.embed.job import EmbedOptions, Job
-from facecore.embed.resume import finished_shards, make_room, read_meta
-from facecore.embeddings import Embeddings, write_meta, write_shard
-from facecore.errors import DataError
-from facecore.manifest import COLUMNS, write_manifest
+from facecore.embed.processes import Assignment, embedded
+from facecore.embed.resume import make_room
+from facecore.embed.steps import Rejected, begin, check_rejected, complete, embed_shard
+from facecore.embeddings import Embeddings, metadata_path
 from facecore.models import Backbone, load_backbone
+from facecore.pool import Task
 from facecore.progress import progress
-from facecore.provenance import Provenance
 from facecore.readers import Dataset
 
 log = logging.getLogger(__name__)
+
+Done = Generator[tuple[int, Rejected], None, None]  # shards as they are there, and whom each rejected
+Work = Callable[[list[int]], Done]
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,57 @@ class Summary:
 
 
 def embed(
-    dataset: Dataset, model: Path, out: Path, options: EmbedOptions, *, arch: str | None = None, overwrite: bool = False
+    dataset: Dataset,
+    model: Path,
+    out: Path,
+    options: EmbedOptions,
+    *,
+    arch: str | None = None,
+    overwrite: bool = False,
+    processes: int = 1,
 ) -> Summary:
     """Embed every face of a data set by the network in a file, see `embed_dataset`.
 
-    `arch` names the architecture of a checkpoint. Raises ModelError if the file is not a network.
+    `arch` names the architecture of a checkpoint. More `processes` than one each load the network, and change no byte;
+    one that is killed is replaced. Raises ModelError if the file is not a network.
     """
-    backbone = load_backbone(model, arch=arch)
-    return embed_dataset(dataset, backbone, out, options, model_name=model.name, overwrite=overwrite)
+    job = Job(dataset, load_backbone(model, arch=arch), options, model_name=model.name)
+    return _run(job, out, _work(job, model, out, arch, processes), overwrite=overwrite)
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one task of an array did."""
+
+    shards: int  # of the whole store
+    done: int  # by this task, now
+    missing: int  # that other tasks, or this one in another run, have yet to do
+    seconds: float
+
+
+def embed_share(
+    dataset: Dataset,
+    model: Path,
+    out: Path,
+    options: EmbedOptions,
+    *,
+    task: Task,
+    arch: str | None = None,
+    processes: int = 1,
+) -> Share:
+    """Embed a task's share of the shards.
+
+    `embed` completes the store when all are there: this writes nothing but shards. Raises as `embed` does, DataError as
+    soon as those that are there show that too many faces are rejected.
+    """
+    began = time.perf_counter()
+    job = Job(dataset, load_backbone(model, arch=arch), options, model_name=model.name)
+    make_room(out, overwrite=False)
+    found = dict(begin(job, out))
+    mine = [number for number in task.share(range(len(job))) if number not in found]
+    _do(job, out, _work(job, model, out, arch, processes), mine, found)
+    missing = sum(not metadata_path(out, number).exists() for number in range(len(job)) if number not in found)
+    return Share(len(job), len(mine), missing, time.perf_counter() - began)
 
 
 def embed_dataset(
@@ -55,84 +101,49 @@ def embed_dataset(
     replaces a store, nothing else), or as soon as more than `max_rejected` of the faces could not be embedded;
     ModelError or DataError if there is a head that does not fit the network or the identities.
     """
+    job = Job(dataset, backbone, options, model_name=model_name)
+    return _run(job, out, _one_by_one(job, out), overwrite=overwrite)
+
+
+def _run(job: Job, out: Path, work: Work, *, overwrite: bool) -> Summary:
+    """Have the shards embedded that are not there, and complete the store."""
     began = time.perf_counter()
-    job = Job(dataset, backbone, options)
     make_room(out, overwrite=overwrite)
-    finished = finished_shards(out, job)
-    log.info("%s: %s faces in %d shards, %d of them finished", out, f"{len(dataset):,}", len(job), len(finished))
-    if len(finished) < len(job):
-        (out / "meta.json").unlink(missing_ok=True)  # a store with a shard to write is not complete
-    rejected = []
-    with progress(len(dataset), "embed", "faces") as bar:
-        for number in range(len(job)):
-            if number in finished:
-                rejected.append(_rejected_faces(job.faces(number), finished[number]))
-                bar.update(len(job.faces(number)))
-            else:
-                rejected.append(_rejected_faces(job.faces(number), _embed_shard(out, job, number, bar)))
-                _check_rejected(out, job, pa.concat_tables(rejected))
-    _check_rejected(out, job, pa.concat_tables(rejected))
-    _complete(out, job, pa.concat_tables(rejected), model_name)
-    store = Embeddings.open(out)
+    finished = begin(job, out)
+    log.info("%s: %s faces in %d shards, %d of them finished", out, f"{len(job.dataset):,}", len(job), len(finished))
+    found = dict(finished)
+    _do(job, out, work, [number for number in range(len(job)) if number not in finished], found)
+    store = complete(job, out, found)
     seconds = time.perf_counter() - began
-    counts = store.rows, store.identities, sum(map(len, rejected)), len(job), len(finished)
+    counts = store.rows, store.identities, sum(map(len, found.values())), len(job), len(finished)
     return Summary(*counts, seconds, _mean_probability(store) if job.head and store.rows else None)
+
+
+def _do(job: Job, out: Path, work: Work, numbers: list[int], found: dict[int, Rejected]) -> None:
+    """Embed shards, and put whom they rejected to those that were found."""
+    with closing(work(numbers)) as results:
+        for number, rejected in results:
+            found[number] = rejected
+            check_rejected(job, out, found)
+
+
+def _work(job: Job, model: Path, out: Path, arch: str | None, processes: int) -> Work:
+    if processes == 1:
+        return _one_by_one(job, out)
+    assignment = Assignment.of(job.dataset, model, job.options, arch=arch)
+    return lambda numbers: embedded(assignment, out, numbers, processes=processes)
+
+
+def _one_by_one(job: Job, out: Path) -> Work:
+    def work(numbers: list[int]) -> Done:
+        with progress(sum(len(job.faces(number)) for number in numbers), "embed", "faces") as bar:
+            for number in numbers:
+                yield number, embed_shard(job, out, number, bar)
+
+    return work
 
 
 def _mean_probability(store: Embeddings) -> float:
     """The mean over all faces, whether this run embedded them or an earlier one."""
     columns = [store.faces(number, columns=["probability"])["probability"].to_numpy() for number in range(len(store))]
     return float(np.concatenate(columns).mean(dtype=np.float64))
-
-
-def _embed_shard(out: Path, job: Job, number: int, bar: "tqdm[None]") -> list[tuple[int, str]]:
-    """Embed a shard and write it; returns the positions of the rejected faces, and why."""
-    faces = job.faces(number)
-    units, measured, rejected = job.embed(faces, bar)
-    kept = np.ones(len(faces), bool)
-    kept[[row for row, _ in rejected]] = False
-    facts = {"fingerprint": job.fingerprint(number), "rejected": rejected}
-    made = Provenance("embed", job.recipe, {"model": job.backbone.sha256}, facts)
-    for name, values in measured.items():
-        faces = faces.append_column(name, pa.array(values))
-    write_shard(out, number, units[kept], faces.filter(pa.array(kept)).combine_chunks(), made)
-    return rejected
-
-
-def _rejected_faces(faces: pa.Table, reasons: list[tuple[int, str]]) -> pa.Table:
-    rows = faces.select(COLUMNS).take(pa.array([row for row, _ in reasons], pa.int64()))
-    return rows.append_column("reason", pa.array([reason for _, reason in reasons], pa.string()))
-
-
-def _check_rejected(out: Path, job: Job, rejected: pa.Table) -> None:
-    """Raise DataError, once the rejected are written for the user to look at, if they are too many."""
-    if len(rejected) > job.options.max_rejected * len(job.dataset):
-        _write_rejected(out, job, rejected)
-        first = rejected.slice(0, 1).to_pylist()[0]
-        raise DataError(
-            f"{len(rejected):,} of {len(job.dataset):,} faces rejected so far, more than max_rejected "
-            f"{job.options.max_rejected} allows; first {first['face_id']}: {first['reason']}; "
-            f"see {out / 'rejected.parquet'}, then run again with a larger --max-rejected, it goes on where it was"
-        )
-
-
-def _write_rejected(out: Path, job: Job, rejected: pa.Table) -> None:
-    made = Provenance("embed", job.recipe, {"model": job.backbone.sha256, "dataset": job.dataset.sha256})
-    write_manifest(rejected, out / "rejected.parquet", made)
-
-
-def _complete(out: Path, job: Job, rejected: pa.Table, model_name: str) -> None:
-    """Write rejected.parquet and then meta.json, which completes the store, unless they are there already."""
-    facts = {
-        "stage": "embed",
-        "model": {"file": model_name, "sha256": job.backbone.sha256},
-        **job.recipe,
-        "root": job.dataset.root.as_posix(),
-        "format": job.dataset.format,
-        "dataset": job.dataset.sha256,
-        "rejected": len(rejected),
-    }
-    if (out / "rejected.parquet").exists() and facts.items() <= read_meta(out).items():
-        return
-    _write_rejected(out, job, rejected)
-    write_meta(out, facts, dimension=job.backbone.dimension, shards=len(job))

@@ -8,7 +8,16 @@
 clip-retrieval, autofaiss and embedding-reader read this layout as `parquet_npy`.
 """
 
-from facecore.embeddings.files import content_sha256, metadata_path, shard_starts, vectors_path, write_meta, write_shard
+from facecore.embeddings.files import (
+    content_sha256,
+    load_vectors,
+    metadata_path,
+    read_head,
+    shard_starts,
+    vectors_path,
+    write_meta,
+    write_shard,
+)
 from facecore.embeddings.store import Buffers, Embeddings, Piece, Shard, Vectors, identity_starts
 
 __all__ = [
@@ -19,7 +28,9 @@ __all__ = [
     "Vectors",
     "content_sha256",
     "identity_starts",
+    "load_vectors",
     "metadata_path",
+    "read_head",
     "shard_starts",
     "vectors_path",
     "write_meta",

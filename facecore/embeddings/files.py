@@ -1,9 +1,11 @@
 """Where the files of a store lie, and how they are written."""
 
 import hashlib
+import io
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,10 @@ import pyarrow.parquet as pq
 
 from facecore.manifest import repeating, with_provenance
 from facecore.provenance import Provenance, canonical_json, sha256_of, sha256_of_file, write_text_whole, written_whole
+from facecore.storage import for_arrow, is_remote, read_range, read_whole
+
+MAX_HEAD = 4096  # bytes: ten times as many as the head of any array of vectors has
+HEADS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def vectors_path(store: Path, number: int) -> Path:
@@ -23,6 +29,43 @@ def vectors_path(store: Path, number: int) -> Path:
 def metadata_path(store: Path, number: int) -> Path:
     """Where the rows of a shard are described."""
     return store / "metadata" / f"metadata_{number:05d}.parquet"
+
+
+def load_vectors(path: Path) -> npt.NDArray[np.float16]:
+    """The rows of a file of vectors, not to be written to: mapped where it is local, else fetched whole.
+
+    Raises OSError, ValueError or EOFError unless it is a whole .npy file.
+    """
+    if is_remote(path):
+        rows: npt.NDArray[np.float16] = np.load(io.BytesIO(read_whole(path)), allow_pickle=False)
+    else:
+        rows = np.load(path, mmap_mode="r")
+    return rows
+
+
+class Head(NamedTuple):
+    """What a .npy file says of itself before its rows."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    c_order: bool
+    begin: int  # the byte at which the rows begin
+
+
+def read_head(path: Path) -> Head:
+    """The head of a .npy file whose size agrees with it; raises OSError or ValueError if there is no such file."""
+    stream = io.BytesIO(read_range(path, 0, MAX_HEAD))
+    version = np.lib.format.read_magic(stream)
+    if version not in HEADS:
+        raise ValueError(f"version {version} of .npy")
+    try:
+        shape, fortran_order, dtype = HEADS[version](stream)
+    except Exception as error:  # numpy reads it as Python, whose parser raises several
+        raise ValueError("its head is none") from error
+    head = Head(shape, dtype, not fortran_order, stream.tell())
+    if path.stat().st_size < head.begin + math.prod(shape) * dtype.itemsize:
+        raise ValueError("cut short")
+    return head
 
 
 def shard_starts(identity: pa.ChunkedArray, shard_rows: int) -> npt.NDArray[np.int64]:
@@ -46,11 +89,24 @@ def whole_runs(borders: npt.NDArray[np.int64], rows: int) -> npt.NDArray[np.int6
     return np.array(starts, np.int64)
 
 
-def write_shard(store: Path, number: int, vectors: npt.NDArray[np.float16], faces: pa.Table, made: Provenance) -> None:
-    """Write one shard, each file whole or not at all, the metadata last: a shard with metadata is complete."""
-    with written_whole(vectors_path(store, number)) as part, part.open("wb") as stream:
-        np.save(stream, np.ascontiguousarray(vectors))
-    with written_whole(metadata_path(store, number)) as part:
+def write_shard(
+    store: Path,
+    number: int,
+    vectors: npt.NDArray[np.float16],
+    faces: pa.Table,
+    made: Provenance,
+    *,
+    shared: bool = False,
+) -> None:
+    """Write one shard, each file whole or not at all, the metadata last: a shard with metadata is complete.
+
+    A `shared` one may be written by other processes at the same time, with the same bytes, see `written_whole`.
+    """
+    with written_whole(vectors_path(store, number), shared=shared) as part, part.open("wb") as stream:
+        rows = np.ascontiguousarray(vectors)
+        np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(rows))
+        stream.write(rows.data)  # np.save would say of a full disk how many numbers it wrote, and no more
+    with written_whole(metadata_path(store, number), shared=shared) as part:
         table = faces.cast(with_provenance(faces.schema, made))
         pq.write_table(table, part, compression="zstd", use_dictionary=repeating(faces.schema))
 
@@ -67,8 +123,26 @@ def write_meta(store: Path, facts: Mapping[str, Any], *, dimension: int, shards:
     write_text_whole(store / "meta.json", canonical_json({**facts, **counts, "shards": table}) + "\n")
 
 
+def is_whole(meta: Any) -> bool:
+    """Whether meta.json says what it must; raises KeyError or TypeError if it is something else altogether."""
+    shards = meta["shards"]
+    counts = [
+        meta["identities"],
+        meta["rows"],
+        *(entry[count] for entry in shards for count in ("rows", "identities")),
+    ]
+    edges = [entry[edge] for entry in shards if entry["rows"] for edge in ("first", "last")]
+    return (
+        all(type(count) is int and count >= 0 for count in counts)
+        and sum(entry["rows"] for entry in shards) == meta["rows"]
+        and type(meta["dimension"]) is int
+        and meta["dimension"] > 0
+        and all(isinstance(text, str) for text in [meta["content"], *edges])
+    )
+
+
 def _shard_entry(store: Path, number: int) -> dict[str, Any]:
-    identity = pq.read_table(metadata_path(store, number), columns=["identity"])["identity"]
+    identity = pq.read_table(for_arrow(metadata_path(store, number)), columns=["identity"])["identity"]
     return {
         "rows": len(identity),
         "identities": pc.count_distinct(identity).as_py(),
@@ -84,8 +158,8 @@ def content_sha256(store: Path, shards: int) -> str:
     columns = ("face_id", "identity")
     vectors, names = hashlib.sha256(), {name: (hashlib.sha256(), hashlib.sha256()) for name in columns}
     for number in range(shards):
-        vectors.update(np.load(vectors_path(store, number), mmap_mode="r").data)
-        faces = pq.read_table(metadata_path(store, number), columns=list(columns))
+        vectors.update(load_vectors(vectors_path(store, number)).data)
+        faces = pq.read_table(for_arrow(metadata_path(store, number)), columns=list(columns))
         for name, (lengths, characters) in names.items():
             for chunk in faces[name].chunks:
                 lengths.update(pc.binary_length(chunk).to_numpy().astype("<i4").tobytes())

@@ -4,7 +4,6 @@ import bisect
 import functools
 import itertools
 import json
-import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from facecore.compiled import widen_rows
-from facecore.embeddings.files import metadata_path, vectors_path, whole_runs
+from facecore.embeddings.files import is_whole, metadata_path, read_head, vectors_path, whole_runs
 from facecore.errors import DataError
 from facecore.manifest import COLUMNS
 from facecore.parallel import cores, in_order
+from facecore.storage import check_reached, for_arrow, is_remote, read_range, read_whole
 
 Vectors = npt.NDArray[np.float32]
 
@@ -87,48 +87,54 @@ class Embeddings:
 
         Raises DataError otherwise. Vectors are checked as they are read, see `read`.
         """
+        check_reached(path)
         if not path.is_dir():
             raise DataError(f"no embedding store at {path}; facecore embed writes one")
         try:
-            meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
+            meta = json.loads(read_whole(path / "meta.json"))
             store = cls(path, meta)
-            rows = [int(entry["rows"]) for entry in meta["shards"]]
-            complete = sum(rows) == meta["rows"] and meta["dimension"] > 0 and {"content", "identities"} <= meta.keys()
+            complete = is_whole(meta)
         except FileNotFoundError:
             raise DataError(
                 f"{path} has no meta.json: it is no store, or not a whole one; run facecore embed again, it goes on"
             ) from None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             complete = False
         if not complete:
             raise DataError(
                 f"{path / 'meta.json'} is damaged; run facecore embed again, and if it refuses, with --overwrite"
             )
-        for number, expected in enumerate(rows):
-            store._check_rows(number, expected)
+        for number, entry in enumerate(meta["shards"]):
+            store._check_rows(number, entry["rows"])
         store._check_order()
         return store
 
     def _check_rows(self, number: int, expected: int) -> None:
         described, there = metadata_path(self.path, number), vectors_path(self.path, number)
         try:
-            vectors = np.load(there, mmap_mode="r")
-            rows = pq.read_metadata(described).num_rows
-        except (OSError, ValueError, EOFError, pa.ArrowException):
+            head = read_head(there)
+            rows = pq.read_metadata(for_arrow(described)).num_rows
+        except (OSError, ValueError, pa.ArrowException):
             raise DataError(
                 f"shard {number} of {self.path} is missing or damaged; "
                 f"delete {described} and run facecore embed again, it redoes only that shard"
             ) from None
-        if vectors.shape[1:] != (self.dimension,) or vectors.dtype != np.float16 or not vectors.flags.c_contiguous:
+        if head.shape[1:] != (self.dimension,) or head.dtype != np.float16 or not head.c_order:
             raise DataError(
-                f"{there} has the shape {vectors.shape} of {vectors.dtype}, but meta.json says {self.dimension} "
+                f"{there} has the shape {head.shape} of {head.dtype}, but meta.json says {self.dimension} "
                 "float16 numbers a face; delete it and run facecore embed again, it redoes only that shard"
             )
-        if len(vectors) != expected or rows != expected:
+        if head.shape[0] != expected or rows != expected:
             raise DataError(
-                f"{there} holds {len(vectors):,} rows and {described.name} {rows:,}, but meta.json says {expected:,}; "
-                "delete both and run facecore embed again, it redoes only that shard"
+                f"{there} holds {head.shape[0]:,} rows and {described.name} {rows:,}, "
+                f"but meta.json says {expected:,}; delete both and run facecore embed again, it redoes only that shard"
             )
+        self._begin[number] = head.begin
+
+    @functools.cached_property
+    def _begin(self) -> dict[int, int]:
+        """At which byte the rows of a shard begin, of the shards checked."""
+        return {}
 
     def _check_order(self) -> None:
         """An identity never spans two shards: each shard begins after the last identity of the one before."""
@@ -168,8 +174,7 @@ class Embeddings:
 
     def faces(self, number: int, columns: Sequence[str] | None = None) -> pa.Table:
         """The metadata of one shard, all or some columns: one row a face."""
-        names = None if columns is None else list(columns)
-        return pq.read_table(metadata_path(self.path, number), columns=names).replace_schema_metadata()
+        return _described(metadata_path(self.path, number), None if columns is None else list(columns))
 
     def starts(self, number: int) -> npt.NDArray[np.int64]:
         """The first row of every identity of a shard, and its number of rows; raises DataError if one is scattered."""
@@ -181,10 +186,10 @@ class Embeddings:
 
     def _read_starts(self, number: int) -> npt.NDArray[np.int64]:
         path = metadata_path(self.path, number)
-        names = pq.read_schema(path).names
-        if missing := [name for name in COLUMNS if name not in names]:
+        schema = pq.read_schema(for_arrow(path))
+        if missing := [name for name in COLUMNS if schema.get_field_index(name) < 0]:
             raise DataError(f"{path} has no column {missing[0]}; run facecore embed --overwrite")
-        identity = pq.read_table(path, columns=["identity"], read_dictionary=["identity"])["identity"]
+        identity = _described(path, ["identity"], as_dictionary=["identity"])["identity"]
         starts, expected = identity_starts(identity, path), int(self.meta["shards"][number]["identities"])
         if len(starts) - 1 != expected:
             raise DataError(
@@ -193,9 +198,10 @@ class Embeddings:
             )
         return starts
 
-    def pieces(self, *, rows: int = PIECE_ROWS) -> list[Piece]:
-        """The whole store in runs of whole identities, at most so many rows each; a larger identity is a piece."""
-        return [piece for number in range(len(self)) for piece in self._pieces(number, rows)]
+    def pieces(self, number: int | None = None, *, rows: int = PIECE_ROWS) -> list[Piece]:
+        """A shard, or the whole store, in runs of whole identities of at most so many rows; a larger one is a piece."""
+        numbers = range(len(self)) if number is None else [number]
+        return [piece for number in numbers for piece in self._pieces(number, rows)]
 
     def _pieces(self, number: int, rows: int) -> Iterator[Piece]:
         starts = self.starts(number)
@@ -233,28 +239,44 @@ class Embeddings:
         halves, rows = (buffers or Buffers()).rows(len(piece), self.dimension)
         begin = int(piece.starts[0])
         path = vectors_path(self.path, piece.number)
-        _read_at(
-            path, (begin - int(self.meta["shards"][piece.number]["rows"])) * halves.itemsize * self.dimension, halves
-        )
+        _read_at(path, self._begin[piece.number] + begin * halves.itemsize * self.dimension, halves)
         # float32 from here on: a cosine of float16 rows is then off by under 1e-4, a float16 product by 3e-4
         bad = widen_rows(halves, rows, tolerance=LENGTH_TOLERANCE)
         if bad >= 0:
-            length = float(np.linalg.norm(halves[bad].astype(np.float32)))
+            with np.errstate(invalid="ignore"):  # of infinities
+                length = float(np.linalg.norm(halves[bad].astype(np.float32)))
             raise DataError(
                 f"{path}: row {begin + bad:,} has length {length:.4f}, not 1; run facecore embed --overwrite"
             )
         return Shard(rows, piece.starts - begin, piece.first, piece.first_identity)
 
 
-def _read_at(path: Path, offset_from_end: int, into: npt.NDArray[np.float16]) -> None:
+def _described(path: Path, columns: list[str] | None, as_dictionary: Sequence[str] = ()) -> pa.Table:
+    """Columns of a shard's metadata; raises DataError if they cannot be read."""
+    try:
+        table = pq.read_table(for_arrow(path), columns=columns, read_dictionary=list(as_dictionary))
+        table.validate(full=True)  # that names are UTF-8
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path} is damaged; delete it and run facecore embed again, it redoes only that shard"
+        ) from error
+    return table.replace_schema_metadata()
+
+
+def _read_at(path: Path, start: int, into: npt.NDArray[np.float16]) -> None:
     """Fill an array from a file; mapping it instead would count every page read as memory in use."""
     left = into.reshape(-1).view(np.uint8).data
-    with path.open("rb", buffering=0) as stream:
-        stream.seek(offset_from_end, os.SEEK_END)
-        while left:
-            if not (got := stream.readinto(left)):
-                raise DataError(f"{path} is cut short; delete it and run facecore embed again, it redoes that shard")
-            left = left[got:]
+    if is_remote(path):
+        data = read_range(path, start, len(left))
+        left[: len(data)] = data
+        left = left[len(data) :]
+    else:
+        with path.open("rb", buffering=0) as stream:
+            stream.seek(start)
+            while left and (got := stream.readinto(left)):
+                left = left[got:]
+    if left:
+        raise DataError(f"{path} is cut short; delete it and run facecore embed again, it redoes that shard")
 
 
 def identity_starts(identity: pa.ChunkedArray, where: Path) -> npt.NDArray[np.int64]:

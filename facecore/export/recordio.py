@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from facecore.export.plan import Face, Form, Plan, Rows, kind_of
-from facecore.provenance import write_text_whole
+from facecore.provenance import filling, write_text_whole
 from facecore.readers.recordio import FRAME, HEADER, MAGIC
 
 SIDE = 112  # what `property` says of the images, as for all of InsightFace's sets
@@ -56,7 +56,8 @@ class RecordIOWriter:
 
     def _append(self, records: Iterable[tuple[int, bytes]]) -> None:
         """Append (key, payload)."""
-        with (self._part / "train.rec").open("ab") as rec, (self._part / "train.idx").open("a") as idx:
+        path = self._part / "train.rec"
+        with filling(path), path.open("ab") as rec, path.with_suffix(".idx").open("a") as idx:
             at = rec.seek(0, 2)
             for key, payload in records:
                 idx.write(f"{key}\t{at}\n")

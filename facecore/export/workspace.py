@@ -36,12 +36,15 @@ class Workspace:
 
     def __init__(self, out: Path, made: Provenance, *, overwrite: bool, root: Path) -> None:
         self.out, self._made, self._overwrite = out, made, overwrite
-        self._part = out.with_name(out.name + ".part")
+        self._part = out.parent / f"{out.name}.part"
         self.whole = self._part / "whole"
         self._plan = self._part / "plan.json"
-        _check_room(out, root, overwrite=overwrite)
-        if self._part.exists() and not self._plan.is_file():
+        begun = {path.name for path in self._part.glob("*")} <= {f"{self._plan.name}.part"}
+        if self._part.is_file() or not (begun or self._plan.is_file()):
             raise DataError(f"{self._part} is in the way, where {out} would be built; choose another --out")
+        if out.exists() and not self.whole.exists():
+            self._tidy()  # after a run that was killed when all was done
+        _check_room(out, root, overwrite=overwrite)
 
     def records(self, grows: Sequence[str]) -> list[pa.Table]:
         """The records of the batches that are done, from the first on; the files that grow are cut back to these."""
@@ -51,7 +54,7 @@ class Workspace:
                     f"{self._part} is of another export to {self.out}, which was stopped; run that again, "
                     "or add --overwrite to begin anew"
                 )
-            shutil.rmtree(self._part)
+            self._tidy()
         write_text_whole(self._plan, self._made.to_json())
         self.whole.mkdir(exist_ok=True)
         found: list[pa.Table] = []
@@ -72,10 +75,16 @@ class Workspace:
 
     def complete(self) -> None:
         """Put what was built in its place."""
-        if self.out.exists():
-            shutil.rmtree(self.out)  # checked at the beginning: an export, to be overwritten
-        os.replace(self.whole, self.out)
-        shutil.rmtree(self._part)
+        if self.out.exists():  # checked at the beginning: an export, to be overwritten
+            os.rename(self.out, self._part / "replaced")  # whole: one that is half removed would be in the way
+        os.rename(self.whole, self.out)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove OUT.part; what says of which export it is goes last."""
+        for folder in ("whole", "records", "replaced"):
+            shutil.rmtree(self._part / folder, ignore_errors=True)
+        shutil.rmtree(self._part, ignore_errors=True)
 
     def _record(self, number: int) -> Path:
         return self._part / "records" / f"{number:06d}.parquet"

@@ -55,7 +55,7 @@ class Receipt:
 
 def waiting_path(file: Path) -> Path:
     """Where what a file is to become waits."""
-    return file.with_name(file.name + WAITING)
+    return file.parent / (file.name + WAITING)
 
 
 def entry_of(file: Path, *, rows: int = 0, rivals: int = 0, written: bool) -> FileEntry:
@@ -66,7 +66,7 @@ def entry_of(file: Path, *, rows: int = 0, rivals: int = 0, written: bool) -> Fi
 
 def journal_path(path: Path) -> Path:
     """Where the receipt to be written at a path is until all is done."""
-    return path.with_name(path.name + ".unfinished")
+    return path.parent / f"{path.name}.unfinished"
 
 
 def write_journal(receipt: Receipt, path: Path) -> None:

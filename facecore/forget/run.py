@@ -77,7 +77,7 @@ def _go_on(path: Path, asked: Receipt, *, dry_run: bool) -> Receipt:
 
 def _open(stores: Sequence[Path], manifests: Sequence[Path]) -> list[Store | Listing]:
     """All files that may name someone, each once."""
-    beside = [path.with_name(f"{path.stem}.dropped.parquet") for path in manifests]
+    beside = [path.parent / f"{path.stem}.dropped.parquet" for path in manifests]
     listings = _each_once([*manifests, *(path for path in beside if path.exists())])
     return [*map(Store, _each_once(stores)), *map(Listing, listings)]
 

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from facecore.embeddings import shard_starts
 from facecore.manifest import rows_in_order
+from facecore.provenance import filling
 
 PIECE_ROWS = 8192
 
@@ -101,9 +102,9 @@ class Buckets:
 
     def _append(self, number: int, halves: npt.NDArray[np.float16], faces: pa.Table) -> None:
         vectors, names = self._files(number)
-        with vectors.open("ab") as stream:
-            halves.tofile(stream)
-        with names.open("ab") as stream, pa.ipc.new_stream(stream, faces.schema) as writer:
+        with filling(vectors), vectors.open("ab") as stream:
+            stream.write(np.ascontiguousarray(halves).data)
+        with filling(names), names.open("ab") as stream, pa.ipc.new_stream(stream, faces.schema) as writer:
             writer.write_table(faces)
 
     def _files(self, number: int) -> tuple[Path, Path]:

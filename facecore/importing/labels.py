@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from facecore.errors import DataError
+from facecore.errors import DataError, FacecoreError
 
 BATCH = 8192  # rows read at a time: 16 MB of 512 floats
 SUFFIXES = (".npy", ".txt", ".csv", ".parquet")
@@ -23,8 +23,10 @@ def readable(path: Path) -> Iterator[None]:
     """Turn what a library says of a file that it cannot read into one line."""
     try:
         yield
-    except (pa.ArrowException, ValueError, EOFError, KeyError) as error:  # a UnicodeDecodeError is a ValueError
-        line = str(error).splitlines()[0].rstrip(".")
+    except (FacecoreError, OSError):
+        raise
+    except Exception as error:  # numpy reads a head as Python, whose parser raises several; Arrow has its own
+        line = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         if "allow_pickle" in line or "Python objects" in line:
             line = "it holds no array of numbers"  # numpy's advice is none for a file from elsewhere
         raise DataError(f"{path} cannot be read: {line}; write it again as {path.suffix}") from error

@@ -27,7 +27,7 @@ from facecore.progress import progress
 from facecore.provenance import Provenance, check_folder, sha256_of_file
 
 STORE_FILES = {"img_emb", "metadata", "meta.json", "rejected.parquet"}
-WORK_FILES = {"store", "buckets"}
+WORK_FILES = {"store", "buckets", "replaced"}
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def import_vectors(
 
 
 def _work_folder(out: Path) -> Path:
-    return out.with_name(out.name + ".part")
+    return out.parent / f"{out.name}.part"
 
 
 def _check_folders(out: Path, *, overwrite: bool) -> None:
@@ -97,13 +97,14 @@ def _check_folders(out: Path, *, overwrite: bool) -> None:
         if folder.exists() and not folder.is_dir():
             raise DataError(f"{folder} is a file; choose another --out, a folder to be made")
     check_folder(out.parent)
+    if {path.name for path in work.glob("*")} - WORK_FILES:
+        raise DataError(f"{work}, where the store would be made, holds other files; choose another --out")
     there = {path.name for path in out.glob("*")}
     if there and ("meta.json" not in there or there - STORE_FILES):
         raise DataError(f"{out} holds other files and is not an embedding store; choose another --out")
     if there and not overwrite:
+        shutil.rmtree(work, ignore_errors=True)  # after a run that was killed when all was done
         raise DataError(f"{out} exists; choose another --out, or add --overwrite to replace it")
-    if {path.name for path in work.glob("*")} - WORK_FILES:
-        raise DataError(f"{work}, where the store would be made, holds other files; choose another --out")
 
 
 @contextmanager
@@ -115,8 +116,7 @@ def _made_beside(out: Path) -> Iterator[Path]:
         (work / "store").mkdir(parents=True)
         yield work
         if out.exists():
-            (out / "meta.json").unlink(missing_ok=True)  # first: without it, what is left is no store
-            shutil.rmtree(out)
+            os.rename(out, work / "replaced")  # whole: a store that is half removed would be in the way
         os.rename(work / "store", out)
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -1,13 +1,16 @@
 """What a network is to the rest of facecore: a size, a dimension, and a function from batches to embeddings."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from facecore.errors import ModelError
 from facecore.images import Floats, Pixels, Preprocess, to_input
 
 DEFAULT_SIZE = 112  # of networks that do not say: the side of ArcFace's aligned crops
+MAX_INPUT = 1 << 28  # numbers that a network may insist on at a time, 1 GiB: 7,132 aligned crops
 
 
 class Backbone(Protocol):
@@ -58,6 +61,12 @@ def in_chunks(run: Callable[[Floats], Floats], batch: Floats, *, least: int, mos
         filled = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
         outputs.append(run(filled)[: len(part)])
     return np.concatenate(outputs)
+
+
+def check_input(batch: int, size: int, path: Path) -> None:
+    """Raise ModelError if a network insists on more than memory should hold: a file may claim any number."""
+    if batch * 3 * size**2 > MAX_INPUT:
+        raise ModelError(f"{path} takes {batch:,} images of {size:,} x {size:,} at a time; export it for fewer")
 
 
 def first_line(error: Exception) -> str:

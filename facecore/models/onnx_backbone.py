@@ -10,7 +10,7 @@ import onnxruntime
 
 from facecore.errors import FacecoreError, ModelError
 from facecore.images import Floats, Preprocess
-from facecore.models.backbone import DEFAULT_SIZE, first_line, in_chunks
+from facecore.models.backbone import DEFAULT_SIZE, check_input, first_line, in_chunks
 from facecore.provenance import canonical_json, sha256_of_file
 
 PREPROCESS_KEY = "facecore.preprocess"
@@ -129,6 +129,7 @@ def signature_of(session: onnxruntime.InferenceSession, path: Path) -> Signature
             f"{path} takes the shape {_written(taken.shape)}, not (n, 3, s, s); export it for square images"
         )
     batch, size = shape[0], shape[2] or shape[3] or DEFAULT_SIZE
+    check_input(batch or 1, size, path)
     images = probe_images(batch or 1, size)
     names = [output.name for output in session.get_outputs()]
     try:

@@ -22,6 +22,7 @@ from facecore.models.backbone import first_line
 GRAPH = "graph"
 SMALL = 16  # bytes up to which a constant stays in the graph: its entry in the file would be larger than itself
 IN_PLANES = (np.int8, np.int32)
+MAX_GRAPH = 1 << 26  # bytes of a graph without its constants; that of r200 has under one MiB
 
 
 def packed(model: onnx.ModelProto) -> bytes:
@@ -42,8 +43,10 @@ def unpacked(path: Path) -> onnx.ModelProto:
     """The model of a file that `packed` made; raises ModelError if it is none."""
     try:
         tensors = safetensors.numpy.load_file(path)
-        model = onnx.ModelProto.FromString(zlib.decompress(tensors[GRAPH].tobytes()))
+        model = onnx.ModelProto.FromString(_inflated(tensors[GRAPH].tobytes()))
         for tensor in model.graph.initializer:
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                raise ValueError(f"{tensor.name} lies in another file")
             if tensor.name in tensors:
                 dtype, values = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type), tensors[tensor.name]
                 if dtype in IN_PLANES:
@@ -57,6 +60,15 @@ def unpacked(path: Path) -> onnx.ModelProto:
     return model
 
 
+def _inflated(data: bytes) -> bytes:
+    """What was deflated; raises ValueError if it is larger than any graph, which a few KB may claim to be."""
+    inflate = zlib.decompressobj()
+    graph = inflate.decompress(data, MAX_GRAPH)
+    if not inflate.eof:
+        raise ValueError(f"its graph is cut short, or larger than {MAX_GRAPH:,} bytes")
+    return graph
+
+
 def to_planes(integers: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
     """Signed integers of any shape as bit planes (bits, ceil(n / 8)), as many as the largest of them needs."""
     flat = integers.reshape(-1)
@@ -65,7 +77,9 @@ def to_planes(integers: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
 
 
 def from_planes(planes: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.int64]:
-    """The integers (count,) that `to_planes` was given."""
+    """The integers (count,) that `to_planes` was given; raises ValueError if there are not as many."""
+    if planes.ndim != 2 or planes.shape[1] != -(-count // 8):
+        raise ValueError(f"{count:,} integers do not come from planes of shape {planes.shape}")
     values = np.zeros(count, np.int64)
     for bit, plane in enumerate(planes):
         values |= np.unpackbits(plane, count=count).astype(np.int64) << bit

@@ -1,6 +1,5 @@
 """Networks that torch runs: torch.export programs (.pt2) and checkpoints, arcface_torch's or our own (.pt, .pth)."""
 
-import pickle
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ from torch.export.passes import move_to_device_pass
 
 from facecore.errors import ModelError, OptionError
 from facecore.images import Floats, Preprocess
-from facecore.models.backbone import DEFAULT_SIZE, first_line, in_chunks
+from facecore.models.backbone import DEFAULT_SIZE, check_input, first_line, in_chunks
 from facecore.models.iresnet import r18, r34, r50, r100, r200
 from facecore.models.mobilefacenet import mbf, mbf_large
 from facecore.models.quiet import quiet
@@ -112,7 +111,7 @@ def read_parameters(path: Path) -> dict[str, Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch says of a foreign file, it raises as well
             held = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+    except Exception as error:  # zip, pickle and torch each raise their own
         raise ModelError(
             f"{path} is not a checkpoint of tensors alone, and nothing else is read; "
             "save network.state_dict() with torch.save"
@@ -184,7 +183,9 @@ def load_program(path: Path) -> Program:
         )
     if _in_training(program):
         raise ModelError(f"{path} was exported in training mode; call eval() on the network and export it again")
-    return Program(program, sides[2] or DEFAULT_SIZE, *_batch_range(program, taken[0].shape[0]))
+    size, (least, most) = sides[2] or DEFAULT_SIZE, _batch_range(program, taken[0].shape[0])
+    check_input(least, size, path)
+    return Program(program, size, least, most)
 
 
 def _batch_range(program: torch.export.ExportedProgram, side: int | torch.SymInt) -> tuple[int, int]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from facecore.errors import DataError
 from facecore.manifest import sort_faces
+from facecore.storage import read_whole
 
 RECONSTRUCT, FROM_BUFFER, SCALAR, DTYPE, ENCODE = "_reconstruct", "_frombuffer", "scalar", "dtype", "encode"
 
@@ -118,7 +119,7 @@ def read_pairs(path: Path) -> tuple[list[bytes], list[bool]]:
     Raises DataError if the file holds anything but images and booleans.
     """
     try:
-        return _unpickled(path.read_bytes())
+        return _unpickled(read_whole(path))
     except _RefusedError as refusal:
         what = str(refusal).encode("unicode_escape").decode()[:120]  # a pickle may name anything; keep it to one line
         raise DataError(

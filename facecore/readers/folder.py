@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from facecore.errors import DataError
+from facecore.readers.files import leads_out, read_below
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 CHUNK = 1 << 18  # faces turned into Arrow strings at a time: Python's own take ten times the memory
@@ -54,13 +55,12 @@ class Folder:
         return pa.table({**table, "source": table["face_id"]})
 
     def read(self, source: str) -> bytes:
-        """The bytes of the file; raises OSError."""
-        with open(os.path.join(self._root, source), "rb") as stream:
-            return stream.read()
+        """The bytes of the file; raises OSError, or DataError if it is none, or would lie outside."""
+        return read_below(self._root, source)
 
     def exists(self, source: str) -> bool:
         """Whether there is such a file."""
-        return os.path.isfile(os.path.join(self._root, source))
+        return not leads_out(source) and os.path.isfile(os.path.join(self._root, source))
 
     def _identities(self) -> list[str]:
         """The folders in the root, sorted."""
@@ -79,16 +79,34 @@ class Folder:
             )
         return sorted(folders)
 
-    def _images(self, folder: str) -> Iterator[str]:
-        """The paths of the images below a folder, relative to the root, in no order."""
-        for name, is_folder in self._entries(folder):
-            path = f"{folder}/{name}"
-            if is_folder:
-                yield from self._images(path)
-            elif _is_image(name):
-                yield path
-            else:
-                self._ignored += 1
+    def _images(self, identity: str) -> Iterator[str]:
+        """The paths of the images below an identity's folder, relative to the root, in no order.
+
+        No folder is entered by two links, so that circles of them end; raises DataError where one is.
+        """
+        entered: set[str] = set()
+        folders = [identity]
+        while folders:
+            folder = folders.pop()
+            for name, is_folder in self._entries(folder):
+                path = f"{folder}/{name}"
+                if is_folder:
+                    self._enter(path, entered, identity)
+                    folders.append(path)
+                elif _is_image(name):
+                    yield path
+                else:
+                    self._ignored += 1
+
+    def _enter(self, folder: str, entered: set[str], identity: str) -> None:
+        """Add where a folder leads, if it is a link; raises DataError if a link has led there before."""
+        path = os.path.join(self._root, folder)
+        if os.path.islink(path):
+            entered.add(os.path.realpath(os.path.join(self._root, identity)))
+            real = os.path.realpath(path)
+            if real in entered:
+                raise DataError(f"{path} is a link to a folder that its identity already holds; remove it")
+            entered.add(real)
 
     def _entries(self, folder: str) -> Iterator[tuple[str, bool]]:
         """What a folder holds, but for names that begin with a dot, and which of them are folders.

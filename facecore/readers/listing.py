@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from facecore.errors import DataError
 from facecore.readers.names import Listing, refused
+from facecore.storage import is_remote, read_whole
 
 LINE = re.compile(r"(.*\S)[ \t]+(\S+)")  # a path may hold spaces, a label none
 
@@ -34,12 +35,14 @@ def listed_paths(path: Path, root: Path) -> pa.Table:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")  # read_text would take a \r in a name for the end of a line
+        return read_whole(path).decode("utf-8-sig")  # read_text would take a \r in a name for the end of a line
     except UnicodeDecodeError:
         raise DataError(f"{path} is not UTF-8 text; save the list as such") from None
 
 
 def _below(name: str, root: Path) -> str:
+    if is_remote(root):
+        return name.removeprefix(f"{root.as_posix()}/").removeprefix("./")
     if name.startswith("/") and PurePosixPath(name).is_relative_to(root.absolute().as_posix()):
         return PurePosixPath(name).relative_to(root.absolute().as_posix()).as_posix()
     return name.removeprefix("./")

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from facecore.errors import DataError
 from facecore.manifest import check_manifest, sort_faces
+from facecore.readers.files import leads_out
 from facecore.readers.folder import SUFFIXES
 
 CHUNK = 1 << 18  # faces turned into Arrow strings at a time: Python's own take ten times the memory
@@ -39,7 +40,7 @@ class LeftOut:
 
 def refused(name: str) -> str | None:
     """Why a name inside an archive is not taken, or None."""
-    if name.startswith("/") or ".." in name.split("/"):
+    if leads_out(name):
         return "would lie outside the archive"
     return None if is_text(name) else "have names that are not UTF-8"
 

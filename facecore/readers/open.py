@@ -9,22 +9,26 @@ from pathlib import Path
 from facecore.errors import DataError, OptionError
 from facecore.readers.bin import Bin
 from facecore.readers.dataset import Dataset, Reader
-from facecore.readers.folder import Folder
+from facecore.readers.keys import open_folder
 from facecore.readers.listing import listed_paths
+from facecore.readers.lmdb import Lmdb
 from facecore.readers.manifest import check_sources, listed_faces
 from facecore.readers.parquet import Parquet, has_images, parquet_files_in
 from facecore.readers.recordio import RecordIO
 from facecore.readers.webdataset import WebDataset
 from facecore.readers.zip import Zip
+from facecore.storage import check_reached, located, matching, names_in
 
 READERS: dict[str, Callable[[Path], Reader]] = {
-    "folder": Folder,
+    "folder": open_folder,
     "recordio": RecordIO,
     "bin": Bin,
     "webdataset": WebDataset,
     "parquet": Parquet,
     "zip": Zip,
+    "lmdb": Lmdb,
 }
+NAMED = ("zip", "lmdb")  # besides folders: formats whose images have names, which a list can give
 FORMATS = ("auto", "manifest", "list", *READERS)
 
 _BY_SUFFIX = {
@@ -32,11 +36,13 @@ _BY_SUFFIX = {
     ".bin": "bin",
     ".tar": "webdataset",
     ".zip": "zip",
+    ".mdb": "lmdb",
+    ".lmdb": "lmdb",
     ".txt": "list",
     ".lst": "list",
 }
 _SOUGHT = (
-    "a folder of images, a RecordIO folder, a .bin, tar shards, Parquet, a .zip, a list (.txt, .lst) "
+    "a folder of images, a RecordIO folder, a .bin, tar shards, Parquet, a .zip, an LMDB, a list (.txt, .lst) "
     "or a manifest (.parquet)"
 )
 
@@ -47,13 +53,14 @@ def open_dataset(path: Path, *, format: str = "auto", images: Path | None = None
     """Open a data set, or a manifest or list together with the images that it names.
 
     `auto` tells a file by its suffix, and a .parquet with a column of images from a manifest, which has none; a folder
-    that holds .rec, .tar or such .parquet files (also in data/) from a folder of images.
+    that holds .rec, .tar, .mdb or such .parquet files (also in data/) from a folder of images.
     `images` is the root that a manifest's sources, or a list's paths, are relative to; without it, it is what the
     manifest's maker recorded, or the folder of the list.
     Raises OptionError for an unknown format, DataError if there is no such data set there.
     """
     if format not in FORMATS:
         raise OptionError(f"no format {format}; there are {', '.join(FORMATS)}")
+    check_reached(path)
     if format == "auto":
         format = _format_of(path)
         log.info("%s: recognised as %s", path, format)
@@ -73,9 +80,10 @@ def open_dataset(path: Path, *, format: str = "auto", images: Path | None = None
 
 def _open_manifest(path: Path, images: Path | None) -> Dataset:
     faces, facts = listed_faces(path)
-    root = images or (Path(facts["root"]) if "root" in facts else None)
+    root = images or (located(facts["root"]) if "root" in facts else None)
     if root is None:
         raise DataError(f"{path} does not say where its images are; add --images ROOT")
+    check_reached(root)
     if not _is_there(root):
         raise DataError(f"the images of {path} are not at {root}; add --images ROOT, where they are now")
     format = facts["format"] if images is None and facts.get("format") in READERS else _format_of(root)
@@ -90,14 +98,16 @@ def _open_list(path: Path, images: Path | None) -> Dataset:
     if not path.is_file():
         raise DataError(f"no list at {path}; give a file of lines that are an image's path, a space and a label")
     root = images or path.parent
-    reader = Folder(root)
+    found = _format_of(root)
+    format = found if found in NAMED else "folder"
+    reader = READERS[format](root)
     faces = listed_paths(path, root)
     check_sources(faces, reader, path, root)
-    return Dataset(root, "folder", faces, reader.read)
+    return Dataset(root, format, faces, reader.read)
 
 
 def _is_there(root: Path) -> bool:
-    return root.exists() or bool(glob.has_magic(str(root)) and glob.glob(str(root)))
+    return root.exists() or bool(glob.has_magic(str(root)) and matching(root))
 
 
 def _format_of(path: Path) -> str:
@@ -110,8 +120,8 @@ def _format_of(path: Path) -> str:
     if not path.is_dir():
         what = "is none that facecore knows by its suffix" if path.exists() else "is not there"
         raise DataError(f"no data set at {path}, which {what}; give {_SOUGHT}")
-    suffixes = {os.path.splitext(name)[1].lower() for name in os.listdir(path)}
-    for one in (".rec", ".tar"):
+    suffixes = {os.path.splitext(name)[1].lower() for name in names_in(path)}
+    for one in (".rec", ".tar", ".mdb"):
         if one in suffixes:
             return _BY_SUFFIX[one]
     return "parquet" if any(map(has_images, parquet_files_in(path))) else "folder"

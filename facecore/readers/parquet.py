@@ -18,6 +18,7 @@ from facecore.errors import DataError
 from facecore.manifest import check_manifest, sort_faces
 from facecore.progress import progress
 from facecore.readers.names import LeftOut
+from facecore.storage import for_arrow
 
 SOURCE = re.compile(r"(.+)#(\d{1,18})", re.DOTALL)  # file, row
 IDENTITIES = ("identity", "label", "labels", "target", "cls", "class", "person", "person_id", "subject", "subject_id")
@@ -99,7 +100,7 @@ class Parquet:
         if key not in self._held:
             file = self._files[name]
             try:
-                with pq.ParquetFile(file.path, metadata=file.footer) as parquet:
+                with pq.ParquetFile(for_arrow(file.path), metadata=file.footer) as parquet:
                     images = parquet.read_row_group(group, columns=[file.image])[file.image]
                 images.validate(full=True)
             except (pa.ArrowException, OSError) as error:
@@ -116,7 +117,7 @@ class Parquet:
 def has_images(path: Path) -> bool:
     """Whether a Parquet file has a column of images, so that it is a data set and no manifest."""
     try:
-        return bool(_image_columns(pq.read_schema(path)))
+        return bool(_image_columns(pq.read_schema(for_arrow(path))))
     except (pa.ArrowException, OSError, UnicodeDecodeError):
         return False
 
@@ -140,7 +141,7 @@ def _parquet_files(root: Path) -> dict[str, Path]:
 
 def _described(path: Path) -> _File:
     try:
-        footer = pq.read_metadata(path)
+        footer = pq.read_metadata(for_arrow(path))
         schema = footer.schema.to_arrow_schema()
         features = _features(schema.metadata or {})
         identity = next((name for name in IDENTITIES if name in schema.names), None)
@@ -198,8 +199,9 @@ def _listed(name: str, file: _File, left_out: LeftOut) -> pa.Table:
     """The faces of a file."""
     schema = file.footer.schema.to_arrow_schema()
     named = "face_id" in schema.names and schema.field("face_id").type == pa.string()
+    wanted = [file.identity, *(["face_id"] if named else [])]
     try:
-        rows = pq.read_table(file.path, columns=[file.identity, *(["face_id"] if named else [])], partitioning=None)
+        rows = pq.read_table(for_arrow(file.path), columns=wanted, partitioning=None)
         rows.validate(full=True)  # that strings are UTF-8
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{file.path} cannot be read; copy it again") from error

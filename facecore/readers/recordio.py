@@ -8,10 +8,7 @@ As InsightFace packs it, record 0 holds no image but two labels: the first key t
 The keys from there on are identities: no image either, two labels, the first key of its images and one past the last.
 """
 
-import math
-import os
 import struct
-import weakref
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +20,14 @@ from pyarrow import csv
 from facecore.errors import DataError
 from facecore.manifest import sort_faces
 from facecore.progress import progress
+from facecore.storage import Records, for_arrow
 
 MAGIC = b"\x0a\x23\xd7\xce"
 FRAME = struct.Struct("<4sI")
 HEADER = struct.Struct("<IfQQ")
 FRAME_AND_LABEL = struct.Struct("<4sIIf16xf")  # frame, flag, label, ids skipped, the first of several labels
 LENGTH = (1 << 29) - 1
+KEYS = float(1 << 63)  # beyond what an integer of 64 bits holds, and below infinity
 
 Keys = npt.NDArray[np.int64]
 
@@ -40,8 +39,8 @@ class RecordIO:
         self._rec = _find_rec(root)
         self._idx = self._rec.with_suffix(".idx")
         self._keys, self._offsets = _read_index(self._idx, self._rec)
-        self._file = os.open(self._rec, os.O_RDONLY)
-        weakref.finalize(self, os.close, self._file)
+        self._file = Records(self._rec)
+        self._size = self._file.size
         self._record(int(self._offsets.max()))  # a file cut short is found now, not after a day of reading
 
     def faces(self) -> pa.Table:
@@ -77,7 +76,7 @@ class RecordIO:
         if self._keys[0] != 0:
             return rows, rows[:0]
         labels, image = self._unpack(0)
-        if image or len(labels) < 2:
+        if image or len(labels) < 2 or not 0 <= labels[0] < KEYS:
             return rows, rows[:0]
         first = int(labels[0])
         slack = int(_rounding(np.array([first]))[0])
@@ -96,7 +95,7 @@ class RecordIO:
         if not ranges or any(len(labels) < 2 for labels in ranges):
             return None
         pairs = np.array([labels[:2] for labels in ranges])  # (identities, 2)
-        if not np.isfinite(pairs).all():
+        if not np.all((pairs >= 0) & (pairs < KEYS)):
             return None
         starts, ends = np.sort(pairs.astype(np.int64), axis=0).T
         last = self._keys[images[-1]] + 1
@@ -126,7 +125,7 @@ class RecordIO:
 
     def _label(self, row: int) -> int:
         """The label of a record; reads 36 bytes where it can, for there may be tens of millions."""
-        head = os.pread(self._file, FRAME_AND_LABEL.size, int(self._offsets[row]))
+        head = self._file.read(int(self._offsets[row]), FRAME_AND_LABEL.size)
         if len(head) == FRAME_AND_LABEL.size:
             magic, mark, flag, label, first = FRAME_AND_LABEL.unpack(head)
             if magic == MAGIC and FRAME_AND_LABEL.size - FRAME.size <= mark <= LENGTH:
@@ -134,8 +133,11 @@ class RecordIO:
         return self._whole(self._unpack(row)[0][0], row)
 
     def _whole(self, label: float, row: int) -> int:
-        if not math.isfinite(label):
-            raise DataError(f"record {self._keys[row]} of {self._rec} has the label {label}; pack the data set again")
+        if not abs(label) < KEYS or label != int(label):
+            raise DataError(
+                f"record {self._keys[row]} of {self._rec} has the label {label:g}, not a whole number; "
+                "pack the data set again"
+            )
         return int(label)
 
     def _unpack(self, row: int) -> tuple[tuple[float, ...], bytes]:
@@ -167,10 +169,11 @@ class RecordIO:
             at += FRAME.size + length + -length % 4
 
     def _bytes(self, at: int, count: int) -> bytes:
-        data = os.pread(self._file, count, at)  # of its own position: threads may read at once
+        whole = at + count <= self._size  # else memory would be taken for what is not there
+        data = self._file.read(at, count) if whole else b""
         if len(data) < count:
             raise DataError(
-                f"{self._rec} has {os.fstat(self._file).st_size:,} bytes, but a record goes on to byte {at + count:,}; "
+                f"{self._rec} has {self._size:,} bytes, but a record goes on to byte {at + count:,}; "
                 "it was cut short or is damaged, copy it again"
             )
         return data
@@ -204,7 +207,7 @@ def _read_index(idx: Path, rec: Path) -> tuple[Keys, Keys]:
     integers = {"key": pa.int64(), "offset": pa.int64()}
     try:
         table = csv.read_csv(
-            idx,
+            for_arrow(idx),
             read_options=csv.ReadOptions(column_names=list(integers)),
             parse_options=csv.ParseOptions(delimiter="\t"),
             convert_options=csv.ConvertOptions(column_types=integers),

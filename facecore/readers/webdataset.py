@@ -6,21 +6,22 @@ read alone and in any order, and a manifest is opened without listing the shards
 
 import glob
 import json
-import os
 import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
 from facecore.errors import DataError
 from facecore.progress import progress
+from facecore.readers.files import check_size
 from facecore.readers.folder import SUFFIXES
 from facecore.readers.names import LeftOut, Listing, refused
+from facecore.storage import matching, opened, read_range
 
 SOURCE = re.compile(r"(.+)#(\d{1,18})\+(\d{1,18})", re.DOTALL)  # shard, offset, length
 BLOCK = tarfile.BLOCKSIZE
@@ -54,7 +55,8 @@ class WebDataset:
     def read(self, source: str) -> bytes:
         """The encoded image; raises DataError if there is none, or OSError."""
         shard, offset, size = self._place(source)
-        data = _bytes(self._shards[shard], offset, size)
+        check_size(size)
+        data = read_range(self._shards[shard], offset, size)
         if len(data) < size:
             raise DataError(f"{self._shards[shard]} ends within {source}; it was cut short, copy it again")
         return data
@@ -63,7 +65,7 @@ class WebDataset:
         """Whether a member of this length begins there."""
         try:
             shard, offset, size = self._place(source)
-            header = _bytes(self._shards[shard], offset - BLOCK, BLOCK) if offset >= BLOCK else b""
+            header = read_range(self._shards[shard], offset - BLOCK, BLOCK) if offset >= BLOCK else b""
             return tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape").size == size
         except (DataError, OSError, tarfile.HeaderError):
             return False
@@ -85,7 +87,7 @@ def _shards(root: Path) -> dict[str, Path]:
             f"no data set at {root}; give a folder of tar shards, a pattern such as set/*.tar, or one shard"
         )
     folder = next(path for path in root.parents if not glob.has_magic(str(path))) if pattern else root
-    found = sorted(Path(path) for path in glob.glob(str(root))) if pattern else sorted(root.glob("*.tar"))
+    found = matching(root) if pattern else sorted(root.glob("*.tar"))
     if not found:
         raise DataError(f"no tar shards at {root}; they are sought by the suffix .tar, unpack what is compressed")
     return {path.relative_to(folder).as_posix(): path for path in found}
@@ -104,11 +106,18 @@ class _Member:
 
 def _samples(shard: str, path: Path, left_out: LeftOut) -> Iterator[tuple[_Member, dict[str, str]]]:
     """The image of every face of a shard, and what is known of it."""
+    with opened(path) as stream:
+        yield from _samples_in(stream, shard, path, left_out)
+
+
+def _samples_in(
+    stream: BinaryIO, shard: str, path: Path, left_out: LeftOut
+) -> Iterator[tuple[_Member, dict[str, str]]]:
     seen: set[str] = set()
-    for key, members in groupby(_files(shard, path, left_out), key=lambda member: member.key):
+    for key, members in groupby(_files(stream, shard, path, left_out), key=lambda member: member.key):
         parts = {member.kind: member for member in members}
         image = next((parts[kind] for kind in parts if f".{kind}" in SUFFIXES), None)
-        label = _label(path, parts)
+        label = _label(stream, parts)
         if image is None:
             left_out.add("have no image", f"{shard}/{key}")
         elif isinstance(label, str):
@@ -120,9 +129,9 @@ def _samples(shard: str, path: Path, left_out: LeftOut) -> Iterator[tuple[_Membe
             yield image, label
 
 
-def _files(shard: str, path: Path, left_out: LeftOut) -> Iterator[_Member]:
+def _files(stream: BinaryIO, shard: str, path: Path, left_out: LeftOut) -> Iterator[_Member]:
     """The files of a shard that are taken; folders, and names that begin with a dot, are ignored."""
-    for member in _members(path):
+    for member in _members(stream, path):
         name = member.name.removeprefix("./")
         last = name.rpartition("/")[2]
         if member.isdir() or last.startswith("."):
@@ -136,21 +145,21 @@ def _files(shard: str, path: Path, left_out: LeftOut) -> Iterator[_Member]:
         yield _Member(name, key, kind.lower(), member.offset_data, member.size)
 
 
-def _members(path: Path) -> Iterator[tarfile.TarInfo]:
+def _members(stream: BinaryIO, path: Path) -> Iterator[tarfile.TarInfo]:
     """The members of a tar file; raises DataError unless it is a whole one, for tarfile itself ends at any damage."""
     try:
-        with tarfile.open(path, "r:", encoding="utf-8", errors="surrogateescape") as archive:
+        with tarfile.open(None, "r:", stream, encoding="utf-8", errors="surrogateescape") as archive:
             while (member := archive.next()) is not None:
                 archive.members.clear()  # type: ignore[attr-defined]  # it would keep all of them
                 yield member
             end = archive.offset
     except tarfile.TarError as error:
         raise DataError(f"{path} is not a whole, uncompressed tar file: {error}; copy or unpack it again") from error
-    if _bytes(path, end, BLOCK) != bytes(BLOCK):
+    if _bytes(stream, end, BLOCK) != bytes(BLOCK):
         raise DataError(f"{path} is damaged or was cut short at byte {end:,}; copy it again")
 
 
-def _label(path: Path, parts: dict[str, _Member]) -> dict[str, str] | str:
+def _label(stream: BinaryIO, parts: dict[str, _Member]) -> dict[str, str] | str:
     """The identity of a sample, and its face_id if it says that; or why there is none."""
     told: dict[str, Any] = {}
     for kind in LABELS:
@@ -158,7 +167,7 @@ def _label(path: Path, parts: dict[str, _Member]) -> dict[str, str] | str:
             if parts[kind].size > MAX_LABEL:
                 return f"have a .{kind} of over 1 MiB"
             try:
-                text = _bytes(path, parts[kind].offset, parts[kind].size).decode()
+                text = _bytes(stream, parts[kind].offset, parts[kind].size).decode()
                 told[kind] = json.loads(text) if kind == "json" else text.strip()
             except (ValueError, RecursionError):
                 return f"have a .{kind} that is not one"
@@ -174,7 +183,6 @@ def _label(path: Path, parts: dict[str, _Member]) -> dict[str, str] | str:
     return {"identity": str(identity), **({"face_id": face_id} if isinstance(face_id, str) else {})}
 
 
-def _bytes(path: Path, offset: int, count: int) -> bytes:
-    # opened anew: a process that was forked, or another thread, would share the position of an open file
-    with open(path, "rb", buffering=0) as stream:
-        return os.pread(stream.fileno(), count, offset)
+def _bytes(stream: BinaryIO, offset: int, count: int) -> bytes:
+    stream.seek(offset)  # tarfile seeks itself before it reads on
+    return stream.read(count)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from facecore.errors import DataError
+from facecore.errors import DataError, StorageError
+from facecore.readers.files import check_size
 from facecore.readers.names import LeftOut, Listing, is_image, refused
+from facecore.storage import is_remote, opened
 
 SOUGHT = "they are sought as IDENTITY/image with one of .jpg, .jpeg, .png, .bmp, .webp"
 ENCRYPTED = 1  # the bit of a member's flags
@@ -26,7 +28,7 @@ class Zip:
             raise DataError(f"no data set at {root}; give a .zip archive")
         self._root = root
         try:
-            self._archive = zipfile.ZipFile(root)
+            self._archive = zipfile.ZipFile(opened(root) if is_remote(root) else root)
         except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:  # ValueError: a name that is not UTF-8
             raise DataError(f"{root} is not a whole zip archive: {error}; copy it again") from error
 
@@ -47,10 +49,14 @@ class Zip:
 
     def read(self, source: str) -> bytes:
         """The encoded image; raises DataError if there is none, or it is damaged."""
+        member = self._archive.NameToInfo.get(source)
+        if member is None:
+            raise DataError(f"no image {source} in {self._root}")
+        check_size(member.file_size)  # more is not unpacked, whatever the packed data hold
         try:
-            return self._archive.read(source)
-        except KeyError:
-            raise DataError(f"no image {source} in {self._root}") from None
+            return self._archive.read(member)
+        except StorageError:
+            raise
         except Exception as error:  # zipfile and the decompressors that it calls raise a dozen kinds
             raise DataError(f"damaged, or packed in an unusual way: {error}") from error
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from facecore.embeddings import Embeddings, Piece
 from facecore.errors import DataError
 from facecore.grid import to_cosines, to_levels
-from facecore.report.explanation import KEPT, Explanation, Fate, printable
+from facecore.report.explanation import KEPT, Explanation, Fate
 from facecore.report.subset import DROPPED_COLUMNS, KEPT_COLUMNS, Subset, batches, reading, rows_where
 
 AGAIN = "run facecore nms again"
@@ -31,9 +31,9 @@ def explain(face_id: str, subset: Path, *, embeddings: Path | None = None) -> Ex
     store = None if embeddings is None else _store_of(chosen, embeddings)
     found = _rows(chosen, "face_id", face_id) if _is_text(face_id) else []
     if not found:
-        raise DataError(printable(_nowhere(chosen, face_id, embeddings)))
+        raise DataError(_nowhere(chosen, face_id, embeddings))
     if len(found) > 1:
-        raise DataError(f"{printable(face_id)} is {len(found):,} times in {subset} and {chosen.dropped}; {AGAIN}")
+        raise DataError(f"{face_id} is {len(found):,} times in {subset} and {chosen.dropped}; {AGAIN}")
     identity = found[0][0]
     ranked = sorted(
         (fate for _, fate in _rows(chosen, "identity", identity)),
@@ -76,7 +76,7 @@ def _fate(file: Path, row: Mapping[str, Any]) -> Fate:
     wrong += [name for name in ("face_id", "identity") if row[name] is None] + ["reason"] * (reason is None)
     if wrong:
         what = f"{wrong[0]} of {face_id} is {row[wrong[0]]}"
-        raise DataError(f"{file} is damaged, or facecore did not write it: {printable(what)}; {AGAIN}")
+        raise DataError(f"{file} is damaged, or facecore did not write it: {what}; {AGAIN}")
     return Fate(face_id, row["sparsity"], row["suppression_cosine"], reason, rival, row.get("cosine"))
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from facecore.errors import printable
 from facecore.report.subset import Subset
 
 KEPT = "kept"
@@ -16,11 +17,6 @@ RANKS = {
     "twin": "those that have a near-duplicate first",
     "random": "drawn by lot",
 }
-
-
-def printable(text: str) -> str:
-    """A text as one line: what has no glyph, such as a new line in a name, as Python spells it."""
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from facecore.errors import DataError
+from facecore.images import opened
 from facecore.readers import READERS, Reader
+from facecore.storage import located
 
 SIDE = 112  # pixels at most; shown at 96 to 112, so that more would not be seen
 QUALITY = 80
@@ -75,11 +75,8 @@ class Album:
 
 def thumbnail(data: bytes) -> str:
     """An encoded image as the data: URI of a JPEG of at most SIDE pixels a side; raises DataError if it is none."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            small = image.convert("RGB")  # decodes the whole image, so a truncated one fails here
-    except Exception as error:  # Pillow's plug-ins raise OSError, ValueError, SyntaxError, struct.error and others
-        raise DataError("not an image that can be read") from error
+    with opened(data) as image:
+        small = image.convert("RGB")
     small.thumbnail((SIDE, SIDE))
     stream = io.BytesIO()
     small.save(stream, "JPEG", quality=QUALITY, optimize=True)
@@ -99,7 +96,7 @@ def images_of(facts: Mapping[str, Any], images: Path | None) -> Reader | str:
     if not facts.get("root"):
         return "the root of the images is not recorded; give --images"
     try:
-        return reader(Path(facts["root"]))
+        return reader(located(facts["root"]))
     except (DataError, OSError):
         return "the images are not where they were; give --images"
 

@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from facecore.embeddings import Embeddings
-from facecore.errors import DataError
-from facecore.report.explanation import printable
+from facecore.errors import DataError, printable
 from facecore.report.quantized import read_quantized
 from facecore.report.subset import DROPPED, KEPT_COLUMNS, Subset
 from facecore.select import dropped_path
@@ -54,13 +53,13 @@ class Found:
     def leave_out(self, path: Path, error: Exception) -> None:
         """Remember that a file is not shown, and why, in words that do not tell where the folder lies."""
         if isinstance(error, DataError):
-            reason = str(error).removeprefix(f"{path} ").removeprefix("is ")
+            reason = str(error).removeprefix(f"{printable(str(path))} ").removeprefix("is ")
         elif isinstance(error, OSError) and error.filename:  # not of Arrow, which names none
             reason = f"cannot be read ({error.strerror}); check its permissions"
         else:
             what = (str(error).splitlines() or [type(error).__name__])[0]
             reason = f"damaged ({what}); write it again, or move it away"
-        below = re.compile(rf"(?<![\w./-]){re.escape(str(self.folder))}/")
+        below = re.compile(rf"(?<![\w./-]){re.escape(printable(str(self.folder)))}/")
         self.left_out.append((printable(self.name(path)), printable(below.sub("", reason))))
 
     def nothing(self) -> DataError:

@@ -10,7 +10,7 @@ from facecore.select.order import take, write_order
 from facecore.select.random_faces import RandomFaces
 from facecore.select.random_identities import RandomIdentities
 from facecore.select.random_per_identity import RandomPerIdentity
-from facecore.select.run import Selection, select
+from facecore.select.run import Job, Selection, select
 from facecore.select.selector import Cut, Cutter, Fates, Limits, Selector
 from facecore.select.semdedup import SemDeDup
 from facecore.select.sparse import Sparse
@@ -35,6 +35,7 @@ __all__ = [
     "Cut",
     "Cutter",
     "Fates",
+    "Job",
     "Limits",
     "Nms",
     "Selection",

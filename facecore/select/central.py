@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from facecore.embeddings import Embeddings, Shard
+from facecore.embeddings import Shard
 from facecore.grid import to_levels
-from facecore.select.cutting import Ranked, RankedCutter
-from facecore.select.local import BY_VALUE
 from facecore.select.ranks import central_cosines
 from facecore.select.rivals import Rival
-from facecore.select.selector import Cutter
+from facecore.select.selector import Ranked, Ranking
+from facecore.select.survey import Survey
 
 
 @dataclass(frozen=True)
@@ -18,11 +17,11 @@ class Central(Rival):
 
     name: ClassVar[str] = "central"
 
-    def prepare(self, store: Embeddings, *, threads: int = 1) -> Cutter:
+    def ranking(self, survey: Survey) -> Ranking:
         """Nothing to find out: an identity is enough. The threshold is on -f . mu, as lower levels stay."""
 
         def rank(shard: Shard) -> Ranked:
             cosines = central_cosines(shard)
             return Ranked(cosines, to_levels(-cosines))
 
-        return RankedCutter(BY_VALUE, rank, self)
+        return Ranking(rank)

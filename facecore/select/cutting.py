@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from facecore.centres import own_cosines
 from facecore.embeddings import Shard
-from facecore.grid import LEVELS, Levels, to_levels
+from facecore.grid import LEVELS, to_levels
 from facecore.select.greedy import add_ordered_profile
 from facecore.select.large import WHOLE_ROWS, is_large, nearest_kept, stay, walk
 from facecore.select.local import (
@@ -24,17 +24,7 @@ from facecore.select.local import (
     profile_values,
     rank_rows,
 )
-from facecore.select.selector import Cut, Limits, Profile, probes
-
-_NO_VALUES = np.empty(0, np.uint16)
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """The faces of a shard inside their identities, best first."""
-
-    sparsity: Floats  # (n,), larger is kept sooner; a tie goes to the earlier row
-    values: Levels = field(default_factory=lambda: _NO_VALUES)  # (n,), the level from which on each stays: BY_VALUE
+from facecore.select.selector import Cut, Limits, Profile, Ranked, probes
 
 
 @dataclass(frozen=True)
@@ -44,7 +34,7 @@ class RankedCutter:
     rule: int
     rank: Callable[[Shard], Ranked]
     limits: Limits
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Callable[[], Mapping[str, Any]] = dict
     _remembered: dict[tuple[int, int], tuple[Ranked, npt.NDArray[np.int32], Rows]] = field(
         default_factory=dict, compare=False, repr=False
     )

@@ -12,10 +12,12 @@ from facecore.compiled import compiled
 from facecore.embeddings import Embeddings, Shard, metadata_path
 from facecore.errors import DataError
 from facecore.grid import LEVELS, Levels
-from facecore.select.cutting import Ranked, RankedCutter
+from facecore.select.cutting import RankedCutter
 from facecore.select.local import BY_VALUE, Floats, Rows
 from facecore.select.rivals import Rival
-from facecore.select.selector import Cut, Cutter, Profile
+from facecore.select.selector import Cut, Cutter, Profile, Ranked, Ranking
+from facecore.select.survey import Survey
+from facecore.storage import for_arrow
 
 
 @dataclass(frozen=True)
@@ -35,19 +37,24 @@ class DiffProb(Rival):
         metadata={"help": "Column of the store: what a classifier gives a face's true identity, 0 to 1."},
     )
 
-    def prepare(self, store: Embeddings, *, threads: int = 1) -> Cutter:
+    def ranking(self, survey: Survey) -> Ranking:
         """Read the probabilities; raises DataError if the store has none, or one that is none."""
+        store = survey.store
         probability = np.concatenate([_column(store, number, self.column) for number in range(len(store))])
 
         def rank(shard: Shard) -> Ranked:
             return Ranked(probability[shard.first : shard.first + len(shard)])
 
-        return _Walker(BY_VALUE, rank, self)
+        return Ranking(rank)
+
+    def cutter(self, ranking: Ranking) -> Cutter:
+        """The walk: no face has a level of its own."""
+        return _Walker(BY_VALUE, ranking.of, self, ranking.facts)
 
 
 def _column(store: Embeddings, number: int, column: str) -> Floats:
     path = metadata_path(store.path, number)
-    if column not in pq.read_schema(path).names:
+    if column not in pq.read_schema(for_arrow(path)).names:
         raise DataError(
             f"{path} has no column {column}; facecore embed --head writes the column probability, "
             "or name another that holds probabilities with --column"

@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from facecore.compiled import compiled
-from facecore.embeddings import Embeddings, Shard, Vectors
+from facecore.embeddings import Shard, Vectors
 from facecore.grid import STEPS, Levels, to_levels
-from facecore.select.cutting import Ranked, RankedCutter
 from facecore.select.gram import gram_levels
 from facecore.select.large import is_large
-from facecore.select.local import BY_VALUE, Rows
+from facecore.select.local import Rows
 from facecore.select.rivals import Rival
-from facecore.select.selector import Cutter
+from facecore.select.selector import Ranked, Ranking
+from facecore.select.survey import Survey
 
 # Faces of a large identity whose cosines to all others are held, and to how many of these they are computed at a time.
 _HELD, _STRIP = 512, 4096
@@ -100,7 +100,7 @@ class FacilityLocation(Rival):
 
     name: ClassVar[str] = "facility-location"
 
-    def prepare(self, store: Embeddings, *, threads: int = 1) -> Cutter:
+    def ranking(self, survey: Survey) -> Ranking:
         """Nothing to find out: an identity is enough."""
 
         def rank(shard: Shard) -> Ranked:
@@ -108,4 +108,4 @@ class FacilityLocation(Rival):
             gains = _gains_of_large(shard.vectors) if large else _gains(shard.vectors, shard.starts)
             return Ranked((gains / STEPS).astype(np.float32), _levels_of(gains))
 
-        return RankedCutter(BY_VALUE, rank, self)
+        return Ranking(rank)

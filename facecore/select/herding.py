@@ -6,13 +6,13 @@ from typing import ClassVar
 import numpy as np
 
 from facecore.compiled import compiled
-from facecore.embeddings import Embeddings, Shard, Vectors
+from facecore.embeddings import Shard, Vectors
 from facecore.grid import STEPS, Levels, to_levels
-from facecore.select.cutting import Ranked, RankedCutter
-from facecore.select.local import BY_VALUE, Rows
+from facecore.select.local import Rows
 from facecore.select.ranks import central_cosines
 from facecore.select.rivals import Rival, level_of, places, share_levels
-from facecore.select.selector import Cutter
+from facecore.select.selector import Ranked, Ranking
+from facecore.select.survey import Survey
 
 
 @compiled
@@ -50,7 +50,7 @@ class Herding(Rival):
 
     name: ClassVar[str] = "herding"
 
-    def prepare(self, store: Embeddings, *, threads: int = 1) -> Cutter:
+    def ranking(self, survey: Survey) -> Ranking:
         """Nothing to find out: an identity is enough."""
 
         def rank(shard: Shard) -> Ranked:
@@ -58,4 +58,4 @@ class Herding(Rival):
             shares = places(shard.starts, order)
             return Ranked((1 - shares).astype(np.float32), share_levels(shares))
 
-        return RankedCutter(BY_VALUE, rank, self)
+        return Ranking(rank)

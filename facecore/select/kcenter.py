@@ -6,13 +6,13 @@ from typing import ClassVar
 import numpy as np
 
 from facecore.compiled import compiled
-from facecore.embeddings import Embeddings, Shard, Vectors
+from facecore.embeddings import Shard, Vectors
 from facecore.grid import Levels, to_cosines, to_levels
-from facecore.select.cutting import Ranked, RankedCutter
-from facecore.select.local import BY_VALUE, Rows
+from facecore.select.local import Rows
 from facecore.select.ranks import central_cosines
 from facecore.select.rivals import Rival, level_of
-from facecore.select.selector import Cutter
+from facecore.select.selector import Ranked, Ranking
+from facecore.select.survey import Survey
 
 
 @compiled
@@ -49,11 +49,11 @@ class KCenter(Rival):
 
     name: ClassVar[str] = "kcenter"
 
-    def prepare(self, store: Embeddings, *, threads: int = 1) -> Cutter:
+    def ranking(self, survey: Survey) -> Ranking:
         """Nothing to find out: an identity is enough."""
 
         def rank(shard: Shard) -> Ranked:
             levels = _farthest_first(shard.vectors, shard.starts, to_levels(central_cosines(shard)))
             return Ranked(1 - to_cosines(levels), levels)
 
-        return RankedCutter(BY_VALUE, rank, self)
+        return Ranking(rank)

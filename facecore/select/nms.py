@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from facecore.embeddings import Embeddings, Shard
 from facecore.errors import OptionError
 from facecore.search import check_search
-from facecore.select.cutting import Ranked, RankedCutter
+from facecore.select.cutting import RankedCutter
 from facecore.select.local import GREEDY, NESTED
 from facecore.select.ranks import RANKS, RankOptions
-from facecore.select.selector import Cutter, Limits
+from facecore.select.selector import Cutter, Limits, Ranking
+from facecore.select.survey import Survey
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,10 @@ class Nms(Limits):
         """The options that every selector has."""
         return self
 
-    def prepare(self, store: Embeddings, *, threads: int = 1) -> Cutter:
+    def ranking(self, survey: Survey) -> Ranking:
         """Find what the rank needs to know of the whole store."""
-        rank = RANKS[self.rank](store, RankOptions(self.neighbours, self.search, self.seed, threads))
+        return RANKS[self.rank](survey, RankOptions(self.neighbours, self.search, self.seed))
 
-        def ranked(shard: Shard) -> Ranked:
-            return Ranked(rank.sparsity(shard))
-
-        return RankedCutter(NESTED if self.nested else GREEDY, ranked, self, rank.facts)
+    def cutter(self, ranking: Ranking) -> Cutter:
+        """Suppress in the order of that rank."""
+        return RankedCutter(NESTED if self.nested else GREEDY, ranking.of, self, ranking.facts)

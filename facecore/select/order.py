@@ -14,7 +14,7 @@ from facecore.select.nms import Nms
 from facecore.select.run import Selection, Stage, summary
 from facecore.select.selector import KEPT
 from facecore.select.threshold import Target, Threshold, check_keep
-from facecore.select.write import dropped_path, write_subset
+from facecore.select.write import check_room, write_subset
 
 
 def write_order(
@@ -31,15 +31,17 @@ def write_order(
             f"an order keeps one face of every identity first, not {selector.min_per_identity}; "
             "leave --min-per-identity out"
         )
-    refuse_to_overwrite(out, dropped_path(out), overwrite=overwrite, inputs=[store])
+    check_room(out, store, overwrite=overwrite)
     check_manifest_path(out)
     faces = Embeddings.open(store)
-    stage = Stage.over(faces, dataclasses.replace(selector, nested=True), threads)
-    fates = stage.cut(everybody := Threshold(LEVELS - 1))
+    nested = dataclasses.replace(selector, nested=True)
+    stage = Stage.over(faces, nested, threads)
+    fates, _ = stage.cut(faces.pieces(), everybody := Threshold(LEVELS - 1))
     rows = np.flatnonzero(fates.reason == KEPT)
     order = rows[np.lexsort((rows, -fates.sparsity[rows], fates.suppression[rows]))]
     selection = summary(faces, fates, everybody.max_cosine)
-    write_subset(faces, fates, stage.provenance({"order": True}, selection), out, threads=stage.threads, order=order)
+    made = stage.provenance(nested.name, {"order": True, **dataclasses.asdict(nested)}, selection)
+    write_subset(faces, fates, made, out, threads=stage.threads, order=order)
     return selection
 
 

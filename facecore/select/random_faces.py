@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from facecore.embeddings import Embeddings, Shard
-from facecore.select.cutting import Ranked, RankedCutter
-from facecore.select.local import BY_VALUE
+from facecore.embeddings import Shard
 from facecore.select.ranks import draws
 from facecore.select.rivals import Seeded, share_levels
-from facecore.select.selector import Cutter
+from facecore.select.selector import Ranked, Ranking
+from facecore.select.survey import Survey
 
 
 @dataclass(frozen=True)
@@ -17,11 +16,11 @@ class RandomFaces(Seeded):
 
     name: ClassVar[str] = "random"
 
-    def prepare(self, store: Embeddings, *, threads: int = 1) -> Cutter:
+    def ranking(self, survey: Survey) -> Ranking:
         """Nothing to find out: what a face draws depends on its row alone."""
 
         def rank(shard: Shard) -> Ranked:
             drawn = draws(self.seed, shard.first, len(shard))
             return Ranked(1 - drawn, share_levels(drawn))
 
-        return RankedCutter(BY_VALUE, rank, self)
+        return Ranking(rank)

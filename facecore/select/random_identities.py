@@ -5,12 +5,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from facecore.embeddings import Embeddings, Shard
-from facecore.select.cutting import Ranked, RankedCutter
-from facecore.select.local import BY_VALUE
+from facecore.embeddings import Shard
 from facecore.select.ranks import draws
 from facecore.select.rivals import Seeded, share_levels
-from facecore.select.selector import Cutter
+from facecore.select.selector import Ranked, Ranking
+from facecore.select.survey import Survey
 
 
 @dataclass(frozen=True)
@@ -21,11 +20,11 @@ class RandomIdentities(Seeded):
 
     min_per_identity: int = field(default=0, metadata={"help": "Faces that every identity keeps at least."})
 
-    def prepare(self, store: Embeddings, *, threads: int = 1) -> Cutter:
+    def ranking(self, survey: Survey) -> Ranking:
         """Nothing to find out: what an identity draws depends on its number alone."""
 
         def rank(shard: Shard) -> Ranked:
             drawn = np.repeat(draws(self.seed, shard.first_identity, shard.identities), np.diff(shard.starts))
             return Ranked(1 - drawn, share_levels(drawn))
 
-        return RankedCutter(BY_VALUE, rank, self)
+        return Ranking(rank)

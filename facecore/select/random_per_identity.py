@@ -5,12 +5,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from facecore.embeddings import Embeddings, Shard
-from facecore.select.cutting import Ranked, RankedCutter
-from facecore.select.local import BY_VALUE
+from facecore.embeddings import Shard
 from facecore.select.ranks import draws
 from facecore.select.rivals import Seeded, places, share_levels
-from facecore.select.selector import Cutter
+from facecore.select.selector import Ranked, Ranking
+from facecore.select.survey import Survey
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,7 @@ class RandomPerIdentity(Seeded):
 
     name: ClassVar[str] = "random-per-identity"
 
-    def prepare(self, store: Embeddings, *, threads: int = 1) -> Cutter:
+    def ranking(self, survey: Survey) -> Ranking:
         """Nothing to find out: what a face draws depends on its row alone."""
 
         def rank(shard: Shard) -> Ranked:
@@ -28,4 +27,4 @@ class RandomPerIdentity(Seeded):
             order = np.lexsort((drawn, whose))  # stable: a tie goes to the earlier row
             return Ranked(1 - drawn, share_levels(places(shard.starts, order)))
 
-        return RankedCutter(BY_VALUE, rank, self)
+        return Ranking(rank)

@@ -1,25 +1,26 @@
 """What makes a face worth keeping: the ranks of Face-NMS (Chen et al. 2021 leave the formula open)."""
 
+import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from facecore.centres import cosines_to, identity_centres, own_cosines
+from facecore.centres import cosines_to, own_cosines, unit_means
 from facecore.compiled import mean_of
-from facecore.embeddings import Buffers, Embeddings, Piece, Shard
+from facecore.embeddings import Buffers, Piece, Shard
 from facecore.grid import to_cosines, to_levels
-from facecore.parallel import in_order
-from facecore.progress import progress
 from facecore.search import Index
 from facecore.select import large
 from facecore.select.gram import nearest_levels
+from facecore.select.selector import Ranked, Ranking
+from facecore.select.survey import Survey
 
 Floats = npt.NDArray[np.float32]
 
-_BLOCK = 4096  # identities searched for at a time
+_SEARCHED_ROWS = 1 << 15  # faces of the identities that are searched for at a time, which costs less than one by one
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,13 @@ class RankOptions:
     neighbours: int = 10
     search: str = "auto"
     seed: int = 0
-    threads: int = 1
 
 
-@dataclass(frozen=True)
-class Rank:
-    """A rank that knows its store."""
+Sparsity = Callable[[Shard], Floats]  # of the faces of a shard, (n,): larger is kept sooner
 
-    sparsity: Callable[[Shard], Floats]  # of the faces of a shard, (n,): larger is kept sooner
-    facts: Mapping[str, Any] = field(default_factory=dict)
+
+def _by(sparsity: Sparsity, facts: Callable[[], Mapping[str, Any]] = dict) -> Ranking:
+    return Ranking(lambda shard: Ranked(sparsity(shard)), facts)
 
 
 def on_grid(cosines: npt.NDArray[np.floating[Any]]) -> Floats:
@@ -45,20 +44,20 @@ def on_grid(cosines: npt.NDArray[np.floating[Any]]) -> Floats:
     return to_cosines(to_levels(cosines))
 
 
-def identity(store: Embeddings, options: RankOptions) -> Rank:
+def identity(survey: Survey, options: RankOptions) -> Ranking:
     """How far a face is from its identity: 1 - f . mu, with mu the mean of the unit rows, not renormalised.
 
     Ranks as the mean distance to the other faces does, for sum over j != i of s_ij = n f_i . mu - 1.
     """
-    return Rank(lambda shard: 1 - central_cosines(shard))
+    return _by(lambda shard: 1 - central_cosines(shard))
 
 
-def central(store: Embeddings, options: RankOptions) -> Rank:
+def central(survey: Survey, options: RankOptions) -> Ranking:
     """How near a face is to its identity, f . mu: prototypes first, and wrong labels last."""
-    return Rank(central_cosines)
+    return _by(central_cosines)
 
 
-def twin(store: Embeddings, options: RankOptions) -> Rank:
+def twin(survey: Survey, options: RankOptions) -> Ranking:
     """How near the nearest other face of the identity is: faces with a near-duplicate are decided on first.
 
     Ours. Suppression drops both faces of a pair where a third lies near both and goes before them; here few do. The
@@ -70,66 +69,80 @@ def twin(store: Embeddings, options: RankOptions) -> Rank:
             return to_cosines(large.nearest_levels(shard.vectors))
         return to_cosines(nearest_levels(shard.vectors, shard.starts))
 
-    return Rank(sparsity)
+    return _by(sparsity)
 
 
-def random(store: Embeddings, options: RankOptions) -> Rank:
+def random(survey: Survey, options: RankOptions) -> Ranking:
     """A seeded draw from [0, 1)."""
-    return Rank(lambda shard: draws(options.seed, shard.first, len(shard)))
+    return _by(lambda shard: draws(options.seed, shard.first, len(shard)))
 
 
-def dataset(store: Embeddings, options: RankOptions) -> Rank:
+def dataset(survey: Survey, options: RankOptions) -> Ranking:
     """How empty the surroundings are: 1 - the mean cosine to the nearest centres of other identities.
 
-    A search for every face, so it takes a pass of its own, and 4 bytes a face.
+    A search for every face.
     """
-    centres = identity_centres(store, threads=options.threads)
-    index = Index.over(centres, how=options.search, seed=options.seed)
-    sparsity, buffers = np.empty(store.rows, np.float32), Buffers()
+    index = _Index(_centres(survey), options)
 
-    def fill(piece: Piece) -> int:
-        shard = store.read(piece, buffers)
+    def sparsity(shard: Shard) -> Floats:
         own = np.repeat(np.arange(shard.identities) + shard.first_identity, np.diff(shard.starts))
-        cosines, _ = index.nearest(shard.vectors, options.neighbours, but=own)
-        sparsity[shard.first : shard.first + len(shard)] = 1 - on_grid(cosines.sum(axis=1) / max(cosines.shape[1], 1))
-        return len(shard)
+        cosines, _ = index.built.nearest(shard.vectors, options.neighbours, but=own)
+        return 1 - on_grid(cosines.sum(axis=1) / max(cosines.shape[1], 1))
 
-    with progress(store.rows, "surroundings", "faces") as bar:
-        for faces in in_order(fill, store.pieces(), threads=options.threads):
-            bar.update(faces)
-    return Rank(lambda shard: sparsity[shard.first : shard.first + len(shard)], _facts(index))
+    return _by(sparsity, index.facts)
 
 
-def confusable(store: Embeddings, options: RankOptions) -> Rank:
+def confusable(survey: Survey, options: RankOptions) -> Ranking:
     """As `dataset`, but against the centres nearest to the face's own identity: one search for all its faces.
 
     Not an approximation of `dataset`, but a score of its own: how far a face is from those it is confused with.
     """
-    centres = identity_centres(store, threads=options.threads)
-    index = Index.over(centres, how=options.search, seed=options.seed)
-    near = np.empty((len(centres), min(options.neighbours, len(centres) - 1)), np.int32)
+    centres = _centres(survey)
+    index = _Index(centres, options)
 
-    def fill(block: range) -> int:
-        own = np.arange(block.start, block.stop)
-        near[own] = index.nearest(centres[own], options.neighbours, but=own)[1]
-        return len(block)
+    def neighbours(piece: Piece) -> npt.NDArray[np.int64]:
+        own = np.arange(len(piece.starts) - 1) + piece.first_identity
+        return index.built.nearest(centres[own], options.neighbours, but=own)[1]
 
-    blocks = [range(at, min(at + _BLOCK, len(centres))) for at in range(0, len(centres), _BLOCK)]
-    with progress(len(centres), "neighbours", "identities") as bar:
-        for done in in_order(fill, blocks, threads=options.threads):
-            bar.update(done)
+    width = min(options.neighbours, len(centres) - 1)
+    near = survey.of_identities("neighbours", neighbours, width=width, dtype=np.int32, rows=_SEARCHED_ROWS)
 
     def sparsity(shard: Shard) -> Floats:
-        if not near.shape[1]:
+        if not width:
             return np.ones(len(shard), np.float32)
         means = mean_of(centres, near[shard.first_identity : shard.first_identity + shard.identities])
         return 1 - on_grid(cosines_to(shard.vectors, shard.starts, means))
 
-    return Rank(sparsity, _facts(index))
+    return _by(sparsity, index.facts)
 
 
-def _facts(index: Index) -> dict[str, Any]:
-    return {"search": {"how": index.how, "recall": round(index.recall, 4)}}
+def _centres(survey: Survey) -> npt.NDArray[np.float16]:
+    """As `identity_centres` has them."""
+    store, buffers = survey.store, Buffers()
+
+    def centres(piece: Piece) -> npt.NDArray[np.float16]:
+        return unit_means(store.read(piece, buffers))
+
+    return survey.of_identities("centres", centres, width=store.dimension, dtype=np.float16)
+
+
+class _Index:
+    """An index over centres that is built when it is first asked: what was found by it before may be on file."""
+
+    def __init__(self, centres: npt.NDArray[np.float16], options: RankOptions) -> None:
+        self._centres, self._options, self._lock = centres, options, threading.Lock()
+        self._index: Index | None = None
+
+    @property
+    def built(self) -> Index:
+        with self._lock:
+            if self._index is None:
+                self._index = Index.over(self._centres, how=self._options.search, seed=self._options.seed)
+            return self._index
+
+    def facts(self) -> dict[str, Any]:
+        """How it searches, and how well."""
+        return {"search": {"how": self.built.how, "recall": round(self.built.recall, 4)}}
 
 
 def central_cosines(shard: Shard) -> Floats:
@@ -151,7 +164,7 @@ def draws(seed: int, first: int, n: int) -> Floats:
     return ((mixed >> np.uint64(40)) * 2.0**-24).astype(np.float32)
 
 
-RANKS: dict[str, Callable[[Embeddings, RankOptions], Rank]] = {
+RANKS: dict[str, Callable[[Survey, RankOptions], Ranking]] = {
     "identity": identity,
     "dataset": dataset,
     "confusable": confusable,

@@ -10,8 +10,9 @@ from facecore.compiled import compiled, compiled_sums
 from facecore.embeddings import Vectors
 from facecore.errors import OptionError
 from facecore.grid import LEVELS, STEPS, Levels
-from facecore.select.local import Rows
-from facecore.select.selector import Limits
+from facecore.select.cutting import RankedCutter
+from facecore.select.local import BY_VALUE, Rows
+from facecore.select.selector import Cutter, Limits, Ranking
 
 Shares = npt.NDArray[np.floating[Any]]
 
@@ -24,6 +25,10 @@ class Rival(Limits):
     def limits(self) -> Limits:
         """The options that every selector has."""
         return self
+
+    def cutter(self, ranking: Ranking) -> Cutter:
+        """Cut by a level that each face has of its own."""
+        return RankedCutter(BY_VALUE, ranking.of, self, ranking.facts)
 
 
 @dataclass(frozen=True)

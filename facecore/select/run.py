@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from facecore.embeddings import Buffers, Embeddings, Piece
 from facecore.errors import DataError, OptionError
@@ -16,8 +15,8 @@ from facecore.grid import LEVELS
 from facecore.manifest import check_manifest_path
 from facecore.parallel import cores, in_order
 from facecore.progress import progress
-from facecore.provenance import Provenance, refuse_to_overwrite
-from facecore.select.selector import KEPT, REASONS, Cut, Cutter, Fates, Profile, Selector
+from facecore.provenance import Provenance
+from facecore.select.selector import KEPT, REASONS, Cut, Cutter, Fates, Profile, Selector, prepare
 from facecore.select.threshold import (
     Candidates,
     Target,
@@ -28,7 +27,7 @@ from facecore.select.threshold import (
     threshold_at,
     trimmed_rows,
 )
-from facecore.select.write import dropped_path, write_subset
+from facecore.select.write import check_room, write_subset
 
 log = logging.getLogger(__name__)
 
@@ -64,33 +63,63 @@ def select(
     and changes no byte. Raises OptionError unless one of keep, in (0, 1], and max_cosine is given, or if the limits
     forbid that many faces; DataError if the store is not whole or a file exists.
     """
-    if (keep is None) == (max_cosine is None):
-        raise OptionError("give --keep, the fraction of faces to keep, or --max-cosine, and not both")
-    if keep is not None:
-        check_keep(keep)
-    else:
-        threshold_at(cast(float, max_cosine))
-    refuse_to_overwrite(out, dropped_path(out), overwrite=overwrite, inputs=[store])
-    check_manifest_path(out)
-    faces = Embeddings.open(store)
-    if faces.rows == 0:
-        raise DataError(f"{store} holds no faces; see {store / 'rejected.parquet'} for why")
-    target = None if keep is None else _target(faces, selector, keep)
+    job = Job(store, selector, out, keep, max_cosine)
+    faces = job.open(overwrite=overwrite)
+    target = job.target(faces)
     stage = Stage.over(faces, selector, threads)
     threshold = stage.find(target) if target else threshold_at(cast(float, max_cosine))
-    fates = stage.cut(threshold)
-    selection = summary(faces, fates, threshold.max_cosine)
-    asked = {"keep": keep} if max_cosine is None else {"max_cosine": max_cosine}
-    made = stage.provenance(asked, selection)
-    write_subset(faces, fates, made, out, threads=stage.threads)
-    return selection
+    fates, candidates = stage.cut(faces.pieces(), threshold)
+    stage.trim(fates, candidates, threshold)
+    return stage.write(job, fates, threshold)
 
 
-def _target(faces: Embeddings, selector: Selector, keep: float) -> Target:
-    floor, target = selector.limits.min_per_identity, Target(keep, faces.rows)
-    sizes = (np.diff(faces.starts(number)) for number in range(len(faces)))
-    target.check_least(sum(int(np.minimum(of_shard, floor).sum()) for of_shard in sizes), floor)
-    return target
+@dataclass(frozen=True)
+class Job:
+    """What is to be selected, from where and to where: one of keep and max_cosine is given. Small, and can be sent."""
+
+    store: Path
+    selector: Selector
+    out: Path
+    keep: float | None = None
+    max_cosine: float | None = None
+
+    def open(self, *, overwrite: bool) -> Embeddings:
+        """The faces; raises what would go wrong later, see `select`."""
+        if (self.keep is None) == (self.max_cosine is None):
+            raise OptionError("give --keep, the fraction of faces to keep, or --max-cosine, and not both")
+        if self.keep is not None:
+            check_keep(self.keep)
+        else:
+            threshold_at(cast(float, self.max_cosine))
+        check_room(self.out, self.store, overwrite=overwrite)
+        check_manifest_path(self.out)
+        faces = Embeddings.open(self.store)
+        if faces.rows == 0:
+            raise DataError(f"{self.store} holds no faces; see {self.store / 'rejected.parquet'} for why")
+        return faces
+
+    def target(self, faces: Embeddings) -> Target | None:
+        """How many of the faces shall stay, None if that is not asked; raises OptionError if the floors forbid it."""
+        if self.keep is None:
+            return None
+        floor, target = self.selector.limits.min_per_identity, Target(self.keep, faces.rows)
+        sizes = (np.diff(faces.starts(number)) for number in range(len(faces)))
+        target.check_least(sum(int(np.minimum(of_shard, floor).sum()) for of_shard in sizes), floor)
+        return target
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """As the provenance has them."""
+        asked = {"keep": self.keep} if self.max_cosine is None else {"max_cosine": self.max_cosine}
+        return {**asked, **dataclasses.asdict(cast(Any, self.selector))}
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The profiles of some pieces, those of small identities and those of large ones, which are not exact."""
+
+    small: Profile
+    large: Profile
 
 
 @dataclass(frozen=True)
@@ -98,35 +127,55 @@ class Stage:
     """The two passes over one store."""
 
     faces: Embeddings
-    selector: Selector
     cutter: Cutter
     threads: int
 
     @classmethod
     def over(cls, faces: Embeddings, selector: Selector, threads: int | None) -> "Stage":
         """Prepare a selector for a store; `threads` is by default the number of cores."""
-        return cls(faces, selector, selector.prepare(faces, threads=threads or cores()), threads or cores())
+        return cls(faces, prepare(selector, faces, threads=threads or cores()), threads or cores())
+
+    def levels_for(self, target: Target) -> tuple[int, int]:
+        """The levels to look at first: all, but around what a sample says where there is enough to save time."""
+        small, large = self._by_size(self.faces.pieces())
+        if large or len(small) < SAMPLED_FROM * SAMPLE:  # a large identity is no part of any sample
+            return 0, LEVELS - 1
+        return bracket(self._profile(small[:: len(small) // SAMPLE], 0, LEVELS - 1), target.keep)
+
+    def count(self, pieces: list[Piece], lowest: int, highest: int) -> Counted:
+        """First pass: add up the profiles of pieces."""
+        small, large = self._by_size(pieces)
+        return Counted(self._profile(small, lowest, highest), self._profile(large, lowest, highest))
 
     def find(self, target: Target) -> Threshold:
-        """First pass: add up the profiles; then again and again those of identities too large to be exact, if any."""
-        pieces = self.faces.pieces()
-        large = [piece for piece in pieces if len(piece) > self.cutter.whole_rows]
-        small = [piece for piece in pieces if len(piece) <= self.cutter.whole_rows]
-        at = (0, LEVELS - 1)
-        if not large and len(small) >= SAMPLED_FROM * SAMPLE:  # a large identity is no part of any sample
-            sample = small[:: len(small) // SAMPLE]
-            at = bracket(self._profile(sample, *at), target.keep)
-        whole, known = self._profile(small, *at), at
+        """The threshold, by the first pass."""
+        at = self.levels_for(target)
+        return self.find_from(self.count(self.faces.pieces(), *at), target, *at)
+
+    def find_from(self, counted: Counted, target: Target, lowest: int, highest: int) -> Threshold:
+        """The threshold, from what was counted between two levels.
+
+        Looks again, and again, at those identities that are too large to be exact, if any, and at all of them if the
+        threshold lies beyond these levels.
+        """
+        small, large = self._by_size(self.faces.pieces())
+        whole, known, first = counted.small, (lowest, highest), (lowest, highest)
 
         def profile(lowest: int, highest: int) -> tuple[Profile, bool]:
             nonlocal whole, known
             if not known[0] <= lowest <= highest <= known[1]:
                 whole, known = self._profile(small, lowest, highest), (lowest, highest)
-            return whole + self._profile(large, lowest, highest), not large
+            of_large = counted.large if (lowest, highest) == first else self._profile(large, lowest, highest)
+            return whole + of_large, not large
 
-        threshold = find_threshold(profile, target, *at)
+        threshold = find_threshold(profile, target, lowest, highest)
         log.info("%d faces stay at %.5f, %d too many", target.count, threshold.max_cosine, threshold.surplus)
         return threshold
+
+    def _by_size(self, pieces: list[Piece]) -> tuple[list[Piece], list[Piece]]:
+        """The pieces of small identities, and those of a large one."""
+        large = [piece for piece in pieces if len(piece) > self.cutter.whole_rows]
+        return [piece for piece in pieces if len(piece) <= self.cutter.whole_rows], large
 
     def _profile(self, pieces: list[Piece], lowest: int, highest: int) -> Profile:
         total, buffers = np.zeros(LEVELS, np.int64), Buffers()
@@ -140,25 +189,24 @@ class Stage:
                 bar.update(len(piece))
         return total
 
-    def cut(self, threshold: Threshold) -> Fates:
-        """Second pass: cut every piece, then once more the identities that lose a face too many."""
-        fates, buffers = Fates.empty(self.faces.rows), Buffers()
-        candidates: list[Candidates] = []
+    def cut(self, pieces: list[Piece], threshold: Threshold) -> tuple[Fates, Candidates]:
+        """Second pass: cut pieces in a row; rivals are rows counted from the first on, candidates of the store."""
+        fates, buffers = Fates.empty(sum(map(len, pieces))), Buffers()
+        candidates = [Candidates.none()]
 
         def cut(piece: Piece) -> tuple[Piece, Cut]:
             return piece, self.cutter.cut(self.faces.read(piece, buffers), threshold.level)
 
-        with progress(self.faces.rows, "cut", "faces") as bar:
-            for piece, done in in_order(cut, self.faces.pieces(), threads=self.threads):
-                fates.put(piece.first, done.fates)
+        with progress(len(fates.reason), "cut", "faces") as bar:
+            for piece, done in in_order(cut, pieces, threads=self.threads):
+                fates.put(piece.first - pieces[0].first, done.fates)
                 if threshold.surplus:
                     candidates.append(_candidates(piece, done))
                 bar.update(len(piece))
-        if threshold.surplus:
-            self._trim(fates, _joined(candidates), threshold)
-        return fates
+        return fates, Candidates.joined(candidates)
 
-    def _trim(self, fates: Fates, candidates: Candidates, threshold: Threshold) -> None:
+    def trim(self, fates: Fates, candidates: Candidates, threshold: Threshold) -> None:
+        """Cut once more the identities that lose a face too many."""
         rows = trimmed_rows(candidates, threshold.surplus)
         who = candidates.identity[np.searchsorted(candidates.row, rows)]
         for identity in np.unique(who).tolist():
@@ -167,15 +215,22 @@ class Stage:
             trimmed[rows[who == identity] - piece.first] = True
             fates.put(piece.first, self.cutter.cut(self.faces.read(piece), threshold.level, trimmed).fates)
 
-    def provenance(self, asked: Mapping[str, Any], selection: Selection) -> Provenance:
+    def write(self, job: Job, fates: Fates, threshold: Threshold) -> Selection:
+        """Write what became of all faces, see `select`."""
+        selection = summary(self.faces, fates, threshold.max_cosine)
+        made = self.provenance(job.selector.name, job.options, selection)
+        write_subset(self.faces, fates, made, job.out, threads=self.threads)
+        return selection
+
+    def provenance(self, name: str, options: Mapping[str, Any], selection: Selection) -> Provenance:
         """The options given, and what later stages need to know of data set and network: a subset is a data set."""
         meta = self.faces.meta
         origin = {name: meta[name] for name in ("root", "format", "model", "preprocess") if name in meta}
         return Provenance(
-            self.selector.name,
-            {**asked, **dataclasses.asdict(cast(Any, self.selector))},
+            name,
+            options,
             {"embeddings": self.faces.sha256},
-            {**origin, **dataclasses.asdict(selection), **self.cutter.facts},
+            {**origin, **dataclasses.asdict(selection), **self.cutter.facts()},
         )
 
 
@@ -184,13 +239,6 @@ def _candidates(piece: Piece, cut: Cut) -> Candidates:
     identity = np.searchsorted(piece.starts - piece.starts[0], rows, "right") - 1 + piece.first_identity
     spare = cut.spare[rows].astype(np.int64)
     return Candidates(rows + piece.first, identity, cut.fates.sparsity[rows], spare)
-
-
-def _joined(parts: list[Candidates]) -> Candidates:
-    def column(name: str) -> npt.NDArray[Any]:
-        return np.concatenate([getattr(part, name) for part in parts])
-
-    return Candidates(column("row"), column("identity"), column("sparsity"), column("spare"))
 
 
 def summary(faces: Embeddings, fates: Fates, max_cosine: float) -> Selection:

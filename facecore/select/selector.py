@@ -1,6 +1,6 @@
 """What every selector promises: two functions of one shard of whole identities, and nothing else."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from facecore.embeddings import Embeddings, Shard
 from facecore.errors import OptionError
 from facecore.grid import LEVELS, Levels
+from facecore.select.survey import Survey
 
 # By how much the number of faces kept changes at every level of the grid, (LEVELS,): its running sum is that number,
 # and the profiles of shards add up.
@@ -20,6 +21,8 @@ PROBES = 255  # levels at which a large identity is walked at once
 # Why a face goes; the position is what `Fates.reason` holds.
 REASONS = ("", "near-duplicate", "trimmed", "far-from-centre", "over-maximum", "outranked")
 KEPT, NEAR_DUPLICATE, TRIMMED, FAR, OVER_MAXIMUM, OUTRANKED = range(len(REASONS))
+
+_NO_VALUES = np.empty(0, np.uint16)
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,22 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class Ranked:
+    """The faces of a shard inside their identities, best first."""
+
+    sparsity: npt.NDArray[np.float32]  # (n,), larger is kept sooner; a tie goes to the earlier row
+    values: Levels = field(default_factory=lambda: _NO_VALUES)  # (n,), the level from which on each stays: BY_VALUE
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How the faces of any shard of a store rank, and what was found out on the way, for the provenance."""
+
+    of: Callable[[Shard], Ranked]
+    facts: Callable[[], Mapping[str, Any]] = dict
+
+
+@dataclass(frozen=True)
 class Limits:
     """What every selector observes, whatever it prefers."""
 
@@ -88,7 +107,6 @@ class Limits:
 class Cutter(Protocol):
     """A selector that knows its store: the two functions of one shard."""
 
-    @property
     def facts(self) -> Mapping[str, Any]:
         """What was found out on the way, for the provenance."""
         ...
@@ -121,9 +139,18 @@ class Selector(Protocol):
         """What holds whatever the threshold."""
         ...
 
-    def prepare(self, store: Embeddings, *, threads: int) -> Cutter:
-        """Look over the whole store once, where a method needs to."""
+    def ranking(self, survey: Survey) -> Ranking:
+        """Look over the whole store, where a method needs to; for most an identity is enough."""
         ...
+
+    def cutter(self, ranking: Ranking) -> Cutter:
+        """Cut by that."""
+        ...
+
+
+def prepare(selector: Selector, store: Embeddings, *, threads: int = 1) -> Cutter:
+    """A selector that knows its store."""
+    return selector.cutter(selector.ranking(Survey(store, threads)))
 
 
 def probes(lowest: int, highest: int) -> npt.NDArray[np.int64]:

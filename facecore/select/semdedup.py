@@ -10,17 +10,17 @@ import numpy.typing as npt
 
 from facecore.centres import mean_rows
 from facecore.compiled import widen_rows
-from facecore.embeddings import Buffers, Embeddings, Piece, Shard, Vectors, vectors_path
+from facecore.embeddings import Buffers, Embeddings, Piece, Shard, Vectors, load_vectors, vectors_path
 from facecore.errors import OptionError
 from facecore.grid import Levels, to_cosines, to_levels
 from facecore.parallel import in_order
 from facecore.progress import progress
 from facecore.search import Index
-from facecore.select.cutting import Ranked, RankedCutter
 from facecore.select.large import walk
-from facecore.select.local import BY_VALUE, Rows
+from facecore.select.local import Rows
 from facecore.select.rivals import Seeded
-from facecore.select.selector import Cutter
+from facecore.select.selector import Ranked, Ranking
+from facecore.select.survey import Survey
 
 SAMPLED, ROUNDS = 64, 10  # faces a cell for k-means, and its rounds
 
@@ -43,16 +43,21 @@ class SemDeDup(Seeded):
         if self.cells is not None and self.cells < 1:
             raise OptionError(f"cells must be 1 or more, got {self.cells}")
 
-    def prepare(self, store: Embeddings, *, threads: int = 1) -> Cutter:
+    def ranking(self, survey: Survey) -> Ranking:
         """Find the cells, and of every face the largest cosine to one of its cell that comes before it."""
+        store, threads = survey.store, survey.threads
         cells = min(store.rows, self.cells or round(math.sqrt(store.rows)))
-        nearest = _nearest_before(store, *_cells(store, _centroids(store, cells, self.seed), threads), threads)
+
+        def find() -> Levels:
+            return _nearest_before(store, *_cells(store, _centroids(store, cells, self.seed), threads), threads)
+
+        nearest = survey.once("duplicates", find)
 
         def rank(shard: Shard) -> Ranked:
             levels = nearest[shard.first : shard.first + len(shard)]
             return Ranked(1 - to_cosines(levels), levels)
 
-        return RankedCutter(BY_VALUE, rank, self, {"cells": cells})
+        return Ranking(rank, lambda: {"cells": cells})
 
 
 def _centroids(store: Embeddings, cells: int, seed: int) -> Vectors:
@@ -108,7 +113,7 @@ def _gather(store: Embeddings, rows: Rows) -> Vectors:
     numbers = np.searchsorted(firsts, rows, "right") - 1
     for number in np.unique(numbers).tolist():
         here = numbers == number
-        halves[here] = np.load(vectors_path(store.path, number), mmap_mode="r")[rows[here] - firsts[number]]
+        halves[here] = load_vectors(vectors_path(store.path, number))[rows[here] - firsts[number]]
     vectors = np.empty(halves.shape, np.float32)
     widen_rows(halves, vectors, tolerance=math.inf)  # `read` checks lengths, and every face is read once
     return vectors

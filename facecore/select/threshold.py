@@ -1,7 +1,7 @@
 """The exact ratio: one threshold for the whole data set, and which faces are one too many at it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,6 +120,18 @@ class Candidates:
     identity: npt.NDArray[np.int64]
     sparsity: npt.NDArray[np.float32]
     spare: npt.NDArray[np.int64]  # how many of its identity may go
+
+    @classmethod
+    def none(cls) -> "Candidates":
+        """Nobody."""
+        nothing = np.empty(0, np.int64)
+        return cls(nothing, nothing, np.empty(0, np.float32), nothing)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Candidates"]) -> "Candidates":
+        """Those of parts of a store, in its order."""
+        columns = ("row", "identity", "sparsity", "spare")
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in columns))
 
 
 def trimmed_rows(candidates: Candidates, surplus: int) -> npt.NDArray[np.int64]:

@@ -1,5 +1,7 @@
 """A subset and its dropped faces, as two manifests that appear together."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from facecore.embeddings import Embeddings
 from facecore.grid import to_cosines
 from facecore.manifest import RowGroups, rows_in_order
 from facecore.parallel import in_order
-from facecore.provenance import Provenance, written_whole
+from facecore.provenance import Provenance, refuse_to_overwrite, written_whole
 from facecore.select.selector import KEPT, REASONS, Fates
 
 Rows = npt.NDArray[np.int64]
@@ -19,7 +21,17 @@ OWN_COLUMNS = ("sparsity", "suppression_cosine", "rival", "cosine", "reason")  #
 
 def dropped_path(subset: Path) -> Path:
     """Where the faces that did not make it into a subset are listed: beside it."""
-    return subset.with_name(f"{subset.stem}.dropped.parquet")
+    return subset.parent / f"{subset.stem}.dropped.parquet"
+
+
+def check_room(out: Path, store: Path, *, overwrite: bool) -> None:
+    """Raise DataError if one of the two files is there and not to be overwritten, or cannot be written.
+
+    Dropped faces without their subset are of a run that was killed between the two, if that is still a .part.
+    """
+    stopped = not out.exists() and (out.parent / f"{out.name}.part").exists()
+    refuse_to_overwrite(out, overwrite=overwrite, inputs=[store])
+    refuse_to_overwrite(dropped_path(out), overwrite=overwrite or stopped, inputs=[store])
 
 
 def write_subset(
@@ -34,22 +46,30 @@ def write_subset(
         return _split(faces.faces(number), fates, faces.first(number))
 
     in_turn: list[pa.Table] = []
-    with (
-        written_whole(out) as kept_part,
-        written_whole(dropped_path(out)) as dropped_part,
-        RowGroups(kept_part, made) as kept,
-        RowGroups(dropped_part, made) as dropped,
-    ):
-        for stays, goes in in_order(tables, range(len(faces)), threads=min(threads, 2), ahead=2):
-            dropped.write(goes)
-            if order is None:
-                kept.write(stays)
-            else:
-                in_turn.append(stays)
-        if order is not None:
-            rank = np.searchsorted(np.flatnonzero(fates.reason == KEPT), order)
-            for table in rows_in_order(pa.concat_tables(in_turn), pa.array(rank)):
-                kept.write(table)
+    with _both_or_none(out), written_whole(out) as kept_part, written_whole(dropped_path(out)) as dropped_part:
+        with RowGroups(kept_part, made) as kept, RowGroups(dropped_part, made) as dropped:
+            for stays, goes in in_order(tables, range(len(faces)), threads=min(threads, 2), ahead=2):
+                dropped.write(goes)
+                if order is None:
+                    kept.write(stays)
+                else:
+                    in_turn.append(stays)
+            if order is not None:
+                rank = np.searchsorted(np.flatnonzero(fates.reason == KEPT), order)
+                for table in rows_in_order(pa.concat_tables(in_turn), pa.array(rank)):
+                    kept.write(table)
+        out.unlink(missing_ok=True)  # no subset is ever beside the dropped faces of another
+
+
+@contextmanager
+def _both_or_none(out: Path) -> Iterator[None]:
+    """Leave no dropped faces without their subset, where the block ends between the two."""
+    try:
+        yield
+    except BaseException:
+        if not out.exists():
+            dropped_path(out).unlink(missing_ok=True)
+        raise
 
 
 def _split(table: pa.Table, fates: Fates, first: int) -> tuple[pa.Table, pa.Table]:

@@ -53,7 +53,8 @@ class Records:
     def __init__(self, out: Path, made: Provenance, *, overwrite: bool) -> None:
         self.out, self._made = out, made
         check_folder(out)
-        if out.exists() and any(out.iterdir()):
+        begun = out / RECORDS / f"{MADE_OF}.part"  # all there is, where the first file was being written
+        if any(path != begun for path in out.rglob("*") if path != begun.parent):
             self._check_ours(overwrite=overwrite)
         else:
             write_text_whole(out / RECORDS / MADE_OF, made.to_json())
@@ -72,12 +73,11 @@ class Records:
         if overwrite:
             for name in (MANIFEST, DROPPED):
                 (self.out / name).unlink(missing_ok=True)
-            for folder in (
-                *self.out.glob("[0-9]" * 5),
-                self.out / RECORDS,
-            ):  # what says that all this is ours goes last
+            for folder in self.out.glob("[0-9]" * 5):
                 shutil.rmtree(folder)
-            write_text_whole(path, self._made.to_json())
+            for record in (self.out / RECORDS).glob("*.parquet*"):
+                record.unlink()
+            write_text_whole(path, self._made.to_json())  # never missing: it says that all this is ours
         elif before != now:
             raise DataError(
                 f"{self.out} holds faces made with another {_difference(before, now)}; choose another --out, "

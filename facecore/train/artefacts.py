@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
 import safetensors.torch
 import torch
 from torch import nn
 
+from facecore.checkpoint import save_whole
 from facecore.images import Floats, Preprocess
 from facecore.models import ARCHITECTURES, record_preprocess, to_onnx
 from facecore.provenance import Provenance, written_whole
@@ -47,11 +49,13 @@ def write_artefacts(out: Path, arch: str, weights: Mapping[str, Any], identities
     model.metadata_props.add(key="facecore", value=made.to_json())
     with written_whole(out / ONNX) as part:
         part.write_bytes(model.SerializeToString(deterministic=True))
-    with written_whole(out / PARAMETERS) as part:
-        torch.save(weights[BACKBONE], part)
+    save_whole(weights[BACKBONE], out / PARAMETERS)
     # names as bytes of JSON: the header of safetensors would end at 100 MB, some millions of identities
     names = np.frombuffer(json.dumps(identities, ensure_ascii=False).encode(), np.uint8)
     tensors = {"weight": weights[CLASSIFIER]["weight"], "identities": torch.tensor(names)}
     with written_whole(out / HEAD) as part:
-        safetensors.torch.save_file(tensors, part, metadata={"facecore": made.to_json()})
+        try:
+            safetensors.torch.save_file(tensors, part, metadata={"facecore": made.to_json()})
+        except safetensors.SafetensorError as error:  # of what could not be written; the tensors are sound
+            raise OSError(f"{out / HEAD}: {error}") from error
         shutil.copymode(out / PARAMETERS, part)  # safetensors would let nobody else read it

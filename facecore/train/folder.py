@@ -22,4 +22,6 @@ def check_out(out: Path, *, overwrite: bool) -> None:
     if foreign and not there & {PARAMETERS, CHECKPOINT}:
         raise DataError(f"{out} holds {min(foreign)}, which is not of a training; choose another --out")
     going_on = CHECKPOINT in there
+    if REPORT in there and not going_on:
+        (out / BEST).unlink(missing_ok=True)  # after a run that was killed when all was done
     refuse_to_overwrite(*(out / name for name in ARTEFACTS), overwrite=overwrite or going_on)

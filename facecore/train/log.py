@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 
 from facecore.errors import DataError
-from facecore.provenance import written_whole
+from facecore.provenance import filling, written_whole
 from facecore.train.loop import Learnt
 
 HEAD = ("step", "epoch", "learning_rate", "loss", "gradient_norm")
@@ -21,6 +21,7 @@ class Log:
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(",".join(HEAD) + "\n", encoding="utf-8")
+        self._path = path
         self._file = path.open("a", encoding="utf-8", newline="", buffering=1)  # a line at a time
         self._writer = csv.writer(self._file, lineterminator="\n")
 
@@ -36,7 +37,8 @@ class Log:
 
     def write(self, step: int, epoch: float, learnt: Learnt) -> None:
         """Add a step, the first of which is 1."""
-        self._writer.writerow([step, f"{epoch:.4f}", repr(learnt.rate), repr(learnt.loss), repr(learnt.gradient)])
+        with filling(self._path):
+            self._writer.writerow([step, f"{epoch:.4f}", repr(learnt.rate), repr(learnt.loss), repr(learnt.gradient)])
 
     def __enter__(self) -> "Log":
         return self

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from facecore.errors import DataError
+from facecore.images import opened, to_rgb
 
 SIDE = 112
 # Where eyes, nose and corners of the mouth lie in an aligned crop, x + iy in pixels of SIDE (insightface, arcface_dst).
@@ -45,13 +46,8 @@ def aligned(data: bytes, landmarks: npt.NDArray[np.floating[Any]]) -> bytes:
     back, start = 1 / a, -b / a  # from the crop into the image
     # landmarks count from the centre of the first pixel, Pillow from its corner
     start += (0.5 + 0.5j) - back * (0.5 + 0.5j)
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            mode, rgb = image.mode, image.convert("RGB")
-    except Exception as error:  # Pillow's plug-ins raise OSError, ValueError, SyntaxError, struct.error and others
-        raise DataError("not an image, or not a whole one") from error
-    if mode.startswith(("I", "F")):
-        raise DataError(f"not 8 bits a channel but Pillow's mode {mode}, which convert would clip")
+    with opened(data) as image:
+        rgb = to_rgb(image)
     coefficients = (back.real, -back.imag, start.real, back.imag, back.real, start.imag)
     crop = rgb.transform((SIDE, SIDE), Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR)
     stream = io.BytesIO()

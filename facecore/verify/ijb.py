@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from PIL import Image
 
 from facecore.errors import DataError
-from facecore.images import Floats
+from facecore.images import Floats, opened
+from facecore.readers.files import leads_out, read_below
 from facecore.verify.align import SIDE, aligned
 from facecore.verify.meta import read_columns, read_table_columns
 from facecore.verify.templates import Rows, Search, TemplateProtocol
@@ -109,23 +109,23 @@ def _reader(
     not there.
     """
     root = folder / IMAGES
-    sizes = [_size(root / name) for name in images]
+    sizes = [-1 if leads_out(name) else _size(root / name) for name in images]
     missing = [name for name, size in zip(images, sizes, strict=True) if size < 0]
     if missing:
         raise DataError(
             f"{len(missing):,} of the {len(images):,} images of {path} are not under {root}, the first is {missing[0]}"
         )
-    if landmarks is not None and _is_aligned(root / images[0]):
+    if landmarks is not None and _is_aligned(root, images[0]):
         landmarks = None
     digest = hashlib.sha256("\n".join(images).encode())
     digest.update(np.array(sizes, np.int64).tobytes() + (b"" if landmarks is None else landmarks.tobytes()))
     if landmarks is None:
-        return lambda name: (root / name).read_bytes(), digest.hexdigest()
+        return lambda name: read_below(root, name), digest.hexdigest()
     row = dict(zip(images, range(len(images)), strict=True))
     for number, name in enumerate(images):
         if not np.array_equal(landmarks[number], landmarks[row[name]]):
             raise DataError(f"{path} lists {name} twice, with other landmarks; every face needs an image of its own")
-    return lambda name: aligned((root / name).read_bytes(), landmarks[row[name]]), digest.hexdigest()
+    return lambda name: aligned(read_below(root, name), landmarks[row[name]]), digest.hexdigest()
 
 
 def _size(path: Path) -> int:
@@ -136,11 +136,11 @@ def _size(path: Path) -> int:
         return -1
 
 
-def _is_aligned(path: Path) -> bool:
+def _is_aligned(root: Path, name: str) -> bool:
     try:
-        with Image.open(path) as image:
+        with opened(read_below(root, name)) as image:
             return image.size == (SIDE, SIDE)
-    except Exception:  # Pillow raises several; the image will be rejected with a reason when its turn comes
+    except (DataError, OSError):  # it will be rejected with a reason when its turn comes
         return False
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facecore.errors import DataError, OptionError
+from facecore.readers.files import leads_out, read_below
 
 FOLDS = 10
 
@@ -60,7 +61,10 @@ class NamedPairs:
 
         Raises DataError, before any work, if a named image is not there: a lost pair would change the figures.
         """
-        protocol = self.protocol(path, lambda name: (root / name).read_bytes())
+        protocol = self.protocol(path, lambda name: read_below(root, name))
+        outside = [name for name in protocol.images if leads_out(name)]
+        if outside:
+            raise DataError(f"{path} names {outside[0]!a}, which leads out of {root}; name what lies there")
         # os.path, because Path.is_file raises at a name too long for the file system
         missing = [name for name in protocol.images if not os.path.isfile(root / name)]
         if missing:

@@ -30,7 +30,7 @@ def audit(subset: Path, store: Path, *, hashes: bool = True, threads: int | None
     are held at a time; `threads` is by default the number of cores. Raises DataError if a file cannot be read at all,
     or `subset` carries no record of a selection.
     """
-    dropped = subset.with_name(f"{subset.stem}.dropped.parquet")
+    dropped = subset.parent / f"{subset.stem}.dropped.parquet"
     made = _made(subset)
     if made is not None:  # an order says that it is one before its dropped faces are missed
         Record.of(made, subset)
