@@ -24,6 +24,8 @@ class _Place(click.Path):
         self._remote = remote
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if "\0" in str(value):
+            self.fail(f"{value!r} is no path: it holds a NUL", param, ctx)
         path = located(value)
         if is_remote(path) and not self._remote:
             what = param.get_error_hint(ctx).strip("'") if param and ctx else "this"
