@@ -1,5 +1,6 @@
 """ONNX files as backbones: any input name, any batch, any square size; what is refused, whole lines."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -104,6 +105,25 @@ def test_a_network_that_cannot_run_in_batches_runs_as_it_was_made(batch, tmp_pat
     chunks = [expected[start : start + count] for start in range(0, 6, count)]
     expected = np.concatenate([chunk * chunk.max(0) for chunk in chunks])
     np.testing.assert_allclose(backbone.embed(images), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_weights_in_a_file_of_their_own_are_part_of_what_a_network_is(tmp_path):
+    found = []
+    for number in (1, 2):
+        model = small()
+        for tensor in model.graph.initializer:
+            if tensor.name == "w":
+                tensor.CopyFrom(numpy_helper.from_array(number * numpy_helper.to_array(tensor), "w"))
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        onnx.save(model, folder / "net.onnx", save_as_external_data=True, location="weights", size_threshold=0)
+        found.append(load_backbone(folder / "net.onnx").sha256)
+    assert (tmp_path / "1" / "net.onnx").read_bytes() == (tmp_path / "2" / "net.onnx").read_bytes()
+    assert found[0] != found[1]
+    files = [hashlib.sha256((tmp_path / "1" / name).read_bytes()).hexdigest() for name in ("net.onnx", "weights")]
+    assert found[0] == hashlib.sha256(json.dumps(files, separators=(",", ":")).encode()).hexdigest()
+    whole = load_backbone(written(small(), tmp_path / "whole.onnx"))
+    assert whole.sha256 == hashlib.sha256((tmp_path / "whole.onnx").read_bytes()).hexdigest()
 
 
 def test_a_size_left_open_is_112(tmp_path):

@@ -96,13 +96,13 @@ class Store:
         store = Embeddings.open(self.path)
         sizes = np.concatenate([np.diff(store.starts(number)) for number in range(len(store))])
         for method in self.methods:
-            floor = self.selector(method, 0).limits.min_per_identity
-            least = int(np.minimum(sizes, floor).sum())
+            limits = self.selector(method, 0).limits
+            least = int(limits.floors(sizes).sum())
             for fraction in fractions:
                 if round(fraction * store.rows) < least:
                     raise OptionError(
                         f"the fraction {fraction:g} of {store.rows:,} faces is {round(fraction * store.rows):,}, but "
-                        f"{method} keeps {floor:,} of every identity, {least:,} in all; use --min-per-identity 0, or "
+                        f"{method} keeps {limits.min_per_identity:,} of every identity, {least:,} in all; use --min-per-identity 0, or "
                         f"fractions from {least / store.rows:.2g} on"
                     )
 

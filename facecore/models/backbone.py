@@ -28,7 +28,7 @@ class Backbone(Protocol):
 
     @property
     def sha256(self) -> str:
-        """The sha256 of the file it came from."""
+        """The sha256 of the file it came from, and of those where it keeps weights."""
         ...
 
     @property

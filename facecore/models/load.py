@@ -7,7 +7,7 @@ import onnx
 
 from facecore.errors import ModelError, OptionError
 from facecore.models.backbone import DEFAULT_SIZE, Backbone, first_line
-from facecore.models.onnx_backbone import OnnxBackbone, read_onnx
+from facecore.models.onnx_backbone import OnnxBackbone, read_onnx, sha256_with_data
 from facecore.models.onnx_normalise import normalised
 from facecore.models.packed import unpacked
 from facecore.models.torch_backbone import (
@@ -18,6 +18,7 @@ from facecore.models.torch_backbone import (
     program_backbone,
 )
 from facecore.models.torch_to_onnx import exported, to_onnx
+from facecore.provenance import sha256_of_file
 
 
 def load_backbone(path: Path, *, arch: str | None = None) -> Backbone:
@@ -73,8 +74,8 @@ Loader = Callable[[Path, str | None], Backbone]
 Reader = Callable[[Path, str | None], onnx.ModelProto]
 
 BACKBONES: dict[str, Loader] = {
-    ".onnx": lambda path, _: OnnxBackbone(path, read_onnx(path)),
-    ".safetensors": lambda path, _: OnnxBackbone(path, unpacked(path)),
+    ".onnx": lambda path, _: OnnxBackbone(path, read_onnx(path), sha256_with_data(path)),
+    ".safetensors": lambda path, _: OnnxBackbone(path, unpacked(path), sha256_of_file(path)),
     ".pt2": lambda path, _: program_backbone(path),
     ".pt": lambda path, arch: checkpoint_backbone(path, check_architecture(path, arch)),
     ".pth": lambda path, arch: checkpoint_backbone(path, check_architecture(path, arch)),

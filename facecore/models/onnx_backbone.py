@@ -11,7 +11,7 @@ import onnxruntime
 from facecore.errors import FacecoreError, ModelError
 from facecore.images import Floats, Preprocess
 from facecore.models.backbone import DEFAULT_SIZE, check_input, first_line, in_chunks
-from facecore.provenance import canonical_json, sha256_of_file
+from facecore.provenance import canonical_json, sha256_of, sha256_of_file
 
 PREPROCESS_KEY = "facecore.preprocess"
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")  # in order of preference
@@ -38,8 +38,8 @@ class OnnxBackbone:
     Of several outputs it takes the first with two dimensions. Raises ModelError if the model is not such a network.
     """
 
-    def __init__(self, path: Path, model: onnx.ModelProto) -> None:
-        self.sha256 = sha256_of_file(path)
+    def __init__(self, path: Path, model: onnx.ModelProto, sha256: str) -> None:
+        self.sha256 = sha256
         self.preprocess = recorded_preprocess(model, path)
         self._session = open_session(model, path)
         self._signature = signature_of(self._session, path)
@@ -78,6 +78,15 @@ class OnnxBackbone:
             self._session, self._chunk = session, None
         else:
             self._chunk = chunk
+
+
+def sha256_with_data(path: Path) -> str:
+    """The sha256 of a network's file; of one that keeps weights in other files, of what it and these hold."""
+    graph = onnx.load(path, load_external_data=False).graph
+    places = {entry.value for tensor in graph.initializer for entry in tensor.external_data if entry.key == "location"}
+    if not places:
+        return sha256_of_file(path)
+    return sha256_of(canonical_json([sha256_of_file(path.parent / name) for name in (path.name, *sorted(places))]))
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:

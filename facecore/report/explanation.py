@@ -66,10 +66,15 @@ class Explanation:
         elif fate.suppression_cosine <= limit:
             yield f"Nothing before it is too much like it: {nearest}, not above t* = {limit:.4f}."
         else:
-            floor = self.subset.made.options.get("min_per_identity", 1)
-            also = f", or it fills up the {floor:,} faces that every identity keeps" if floor > 1 else ""
+            also = f", or it fills up {floor} that every identity keeps" if (floor := self._floor()) else ""
             yield f"A face does not suppress if it was dropped itself: {nearest}, above t* = {limit:.4f},"
             yield f"but that one was dropped{also}. No kept face before it is as near."
+
+    def _floor(self) -> str:
+        """What every identity keeps at least, if that is more than one face."""
+        faces, share = (self.subset.made.options.get(name, 0) for name in ("min_per_identity", "min_share"))
+        parts = [f"the {faces:,} faces"] if faces > 1 else []
+        return " and ".join([*parts, f"the {share:g} of its faces"] if share else parts)
 
     def _why_dropped(self) -> Iterator[str]:
         fate, options = self.fate, self.subset.made.options

@@ -47,15 +47,15 @@ class RankedCutter:
     def profile(self, shard: Shard, lowest: int = 0, highest: int = LEVELS - 1) -> Profile:
         """By how much the number of faces kept changes at every level, see `Cutter`."""
         ranked, order, able = self._ranked(shard)
-        least, most = self.limits.min_per_identity, self._most(len(shard))
+        floors, most = self._floors(shard), self._most(len(shard))
         change = np.zeros(LEVELS, np.int64)
         if self.rule == BY_VALUE:
-            profile_values(ranked.values, shard.starts, order, able, least, most, change)
+            profile_values(ranked.values, shard.starts, order, able, floors, most, change)
         elif is_large(len(shard), shard.identities):
             m = int(able[0])
-            self._profile_large(shard.vectors, order[:m], probes(lowest, highest), min(least, m), most, change)
+            self._profile_large(shard.vectors, order[:m], probes(lowest, highest), int(floors[0]), most, change)
         else:
-            profile_pairs(shard.vectors, shard.starts, order, able, least, most, self.rule, lowest, highest, change)
+            profile_pairs(shard.vectors, shard.starts, order, able, floors, most, self.rule, lowest, highest, change)
         return change
 
     def _profile_large(
@@ -77,31 +77,31 @@ class RankedCutter:
         cut.fates.sparsity[:] = ranked.sparsity
         gone = np.zeros(len(shard), np.bool_) if trimmed is None else trimmed
         if is_large(len(shard), shard.identities):
-            self._cut_large(shard.vectors, ranked, order, int(able[0]), level, gone, cut)
+            self._cut_large(shard, ranked, order, int(able[0]), level, gone, cut)
         else:
             cut_piece(
                 shard.vectors, shard.starts, order, able, ranked.values, level,
-                self.limits.min_per_identity, self._most(len(shard)), self.rule, gone,
+                self._floors(shard), self._most(len(shard)), self.rule, gone,
                 cut.fates.reason, cut.fates.suppression, cut.fates.rival, cut.fates.rival_level,
                 cut.admitted, cut.spare,
             )  # fmt: skip
         return cut
 
     def _cut_large(
-        self, vectors: Floats, ranked: Ranked, rows: Rows, able: int, level: int,
+        self, shard: Shard, ranked: Ranked, rows: Rows, able: int, level: int,
         trimmed: npt.NDArray[np.bool_], cut: Cut,
     ) -> None:  # fmt: skip
         """As `local.cut_piece` does, in blocks."""
         at = np.array([level - 1, level] if self.rule == GREEDY else [], np.int64)
-        masks, nearest = walk(vectors, rows, at)
+        masks, nearest = walk(shard.vectors, rows, at)
         value = ranked.values[rows] if self.rule == BY_VALUE else nearest
         before, kept = (stay(masks, bit) if self.rule == GREEDY else value <= level - 1 + bit for bit in (0, 1))
         before &= level > 0
         kept[able:], before[able:] = False, False
         over = np.zeros(len(rows), np.bool_)
-        least, most = min(self.limits.min_per_identity, able), min(self._most(len(rows)), able)
+        least, most = int(self._floors(shard)[0]), min(self._most(len(rows)), able)
         admit(rows, able, least, most, trimmed, kept, before, over, cut.admitted, cut.spare)
-        winner, highest = nearest_kept(vectors, rows, kept)
+        winner, highest = nearest_kept(shard.vectors, rows, kept)
         fates = cut.fates
         fates.suppression[rows] = nearest
         give_reasons(
@@ -124,23 +124,28 @@ class RankedCutter:
         sizes = np.diff(shard.starts)
         far = np.zeros(len(shard), np.bool_)
         if self.limits.min_centre_cosine is not None:
-            far = _far(shard, self.limits.min_centre_cosine, self.limits.min_per_identity)
+            far = _far(shard, self.limits.min_centre_cosine, self._floors(shard))
         if is_large(len(shard), shard.identities):
             order = np.lexsort((-ranked.sparsity, far))
         else:
             order = rank_rows(ranked.sparsity, shard.starts, far)
         return order, sizes - np.add.reduceat(far, shard.starts[:-1], dtype=np.int64)
 
+    def _floors(self, shard: Shard) -> Rows:
+        """How many faces each identity keeps at least, (identities,): no more than may stay."""
+        return self.limits.floors(np.diff(shard.starts))
+
     def _most(self, faces: int) -> int:
         return faces if self.limits.max_per_identity is None else self.limits.max_per_identity
 
 
-def _far(shard: Shard, min_cosine: float, least: int) -> npt.NDArray[np.bool_]:
-    """The faces too far from the others' centre, (n,); of each identity the nearest `least` are not, however far."""
+def _far(shard: Shard, min_cosine: float, floors: Rows) -> npt.NDArray[np.bool_]:
+    """The faces too far from the others' centre, (n,); of each identity as many of the nearest as its floor are not."""
     _, to_others = own_cosines(shard.vectors, shard.starts)
     levels = to_levels(to_others)
     far = levels < int(to_levels(np.array(min_cosine)))
     order = rank_rows(levels.astype(np.float32), shard.starts, np.zeros(len(shard), np.bool_))
-    place = np.arange(len(shard)) - np.repeat(shard.starts[:-1], np.diff(shard.starts))
-    far[order[place < least]] = False
+    sizes = np.diff(shard.starts)
+    place = np.arange(len(shard)) - np.repeat(shard.starts[:-1], sizes)
+    far[order[place < np.repeat(floors, sizes)]] = False
     return far

@@ -79,15 +79,15 @@ class _Walker(RankedCutter):
         """By how much the number of faces kept changes at every level, see `Cutter`."""
         ranked, change = self.rank(shard), np.zeros(LEVELS, np.int64)
         order, able = self._order(shard, ranked)
-        least, most = self.limits.min_per_identity, self._most(len(shard))
-        _add_profile(ranked.sparsity[order], shard.starts, able, least, most, change)
+        floors, most = self._floors(shard), self._most(len(shard))
+        _add_profile(ranked.sparsity[order], shard.starts, able, floors, most, change)
         return change
 
     def cut(self, shard: Shard, level: int, trimmed: npt.NDArray[np.bool_] | None = None) -> Cut:
         """What becomes of every face at one level, see `Cutter`: who stays is put as values around that level."""
         ranked, values = self.rank(shard), np.empty(len(shard), np.uint16)
         order, able = self._order(shard, ranked)
-        values[order] = _values(ranked.sparsity[order], shard.starts, able, self.limits.min_per_identity, level)
+        values[order] = _values(ranked.sparsity[order], shard.starts, able, self._floors(shard), level)
         return RankedCutter(BY_VALUE, lambda _: Ranked(ranked.sparsity, values), self.limits).cut(shard, level, trimmed)
 
 
@@ -120,14 +120,14 @@ def _first_level(falling: Floats, count: int, low: int, kept: npt.NDArray[np.boo
 
 
 @compiled
-def _add_profile(falling: Floats, starts: Rows, able: Rows, min_kept: int, max_kept: int, change: Profile) -> None:
+def _add_profile(falling: Floats, starts: Rows, able: Rows, floors: Rows, max_kept: int, change: Profile) -> None:
     """Add to `change` how the number of faces kept changes at each level; only the first `able` of each may stay."""
     kept = np.empty(len(falling), np.bool_)
     for run in range(len(starts) - 1):
         m = able[run]
         own, most, count, level = falling[starts[run] : starts[run] + m], min(max_kept, m), 0, 0
         while count < m:
-            level = _first_level(own, max(count + 1, min(min_kept, m)), level, kept)
+            level = _first_level(own, max(count + 1, floors[run]), level, kept)
             now = _walk(own, level, kept)
             # Where the minimum calls for it, an identity is at this level from the lowest one on.
             change[level if count else 0] += min(now, most) - min(count, most)
@@ -135,14 +135,14 @@ def _add_profile(falling: Floats, starts: Rows, able: Rows, min_kept: int, max_k
 
 
 @compiled
-def _values(falling: Floats, starts: Rows, able: Rows, min_kept: int, level: int) -> Levels:
+def _values(falling: Floats, starts: Rows, able: Rows, floors: Rows, level: int) -> Levels:
     """Values that let stay at a level, and one below it, what the walk does, (n,)."""
     values = np.full(len(falling), np.uint16(LEVELS))
     kept, before = np.empty(len(falling), np.bool_), np.empty(len(falling), np.bool_)
     for run in range(len(starts) - 1):
         begin, m = starts[run], able[run]
         own = falling[begin : begin + m]
-        least = _first_level(own, min(min_kept, m), 0, kept)
+        least = _first_level(own, floors[run], 0, kept)
         _walk(own, max(level, least), kept)
         _walk(own, max(level - 1, least), before)
         for j in range(m):

@@ -53,11 +53,11 @@ def _largest(starts: Rows) -> int:
 @compiled
 def profile_pairs(
     vectors: Vectors, starts: Rows, order: Rows, able: Rows,
-    min_kept: int, max_kept: int, rule: int, lowest: int, highest: int, change: Counts,
+    floors: Rows, max_kept: int, rule: int, lowest: int, highest: int, change: Counts,
 ) -> None:  # fmt: skip
     """Add to `change` how the number of faces kept by GREEDY or NESTED changes at each level of [lowest, highest].
 
-    Only the first `able` of each identity, in `order`, may stay at all.
+    Only the first `able` of each identity, in `order`, may stay at all, and as many as its floor do.
     """
     n = _largest(starts)
     pairs = n * (n - 1) // 2
@@ -66,7 +66,7 @@ def profile_pairs(
     for run in range(len(starts) - 1):
         m = able[run]
         gram_levels(vectors, order[starts[run] : starts[run] + m], cosines, levels)
-        least, most = min(min_kept, m), min(max_kept, m)
+        least, most = floors[run], min(max_kept, m)
         if rule == GREEDY:
             add_profile(levels, m, least, most, lowest, highest, events[0], events[1], change)
         else:
@@ -76,13 +76,13 @@ def profile_pairs(
 
 @compiled
 def profile_values(
-    values: Levels, starts: Rows, order: Rows, able: Rows, min_kept: int, max_kept: int, change: Counts
+    values: Levels, starts: Rows, order: Rows, able: Rows, floors: Rows, max_kept: int, change: Counts
 ) -> None:
     """The same for the rule BY_VALUE."""
     for run in range(len(starts) - 1):
         m = able[run]
         rows = order[starts[run] : starts[run] + m]
-        add_ordered_profile(values[rows], min(min_kept, m), min(max_kept, m), change)
+        add_ordered_profile(values[rows], floors[run], min(max_kept, m), change)
 
 
 @compiled
@@ -166,7 +166,7 @@ def _nearest_kept(levels: Levels, kept: Flags, winner: Rows, highest: Levels) ->
 @compiled
 def cut_piece(
     vectors: Vectors, starts: Rows, order: Rows, able: Rows, values: Levels, level: int,
-    min_kept: int, max_kept: int, rule: int, trimmed: Flags,
+    floors: Rows, max_kept: int, rule: int, trimmed: Flags,
     reason: npt.NDArray[np.uint8], suppression: Levels, rival: npt.NDArray[np.int32], rival_level: Levels,
     admitted: Flags, spare: npt.NDArray[np.int32],
 ) -> None:  # fmt: skip
@@ -188,6 +188,6 @@ def cut_piece(
                 keep_greedily(levels, at, stays[:m])
             elif at >= 0:
                 stays[:m] = value[:m] <= at
-        admit(rows, m, min(min_kept, m), min(max_kept, m), trimmed, kept, before, over, admitted, spare)
+        admit(rows, m, floors[run], min(max_kept, m), trimmed, kept, before, over, admitted, spare)
         _nearest_kept(levels, kept, winner[: len(rows)], highest[: len(rows)])
         give_reasons(rows, m, level, rule, trimmed, kept, over, winner, highest, reason, rival, rival_level)

@@ -12,7 +12,7 @@ from facecore.manifest import check_manifest_path, read_manifest, write_manifest
 from facecore.provenance import Provenance, refuse_to_overwrite, sha256_of_file
 from facecore.select.nms import Nms
 from facecore.select.run import Selection, Stage, summary
-from facecore.select.selector import KEPT
+from facecore.select.selector import KEPT, Limits
 from facecore.select.threshold import Target, Threshold, check_keep
 from facecore.select.write import check_room, write_subset
 
@@ -24,12 +24,17 @@ def write_order(
 
     The best face of every identity comes first; of equals the sparser, then the earlier. What the limits forbid is not
     in it, but in the dropped faces beside it. Holds the metadata of all faces in memory. Raises OptionError if
-    min_per_identity is above 1: the order has no other floor. Otherwise as `select`.
+    min_per_identity is above 1, or min_share above 0: the order has no other floor. Otherwise as `select`.
     """
     if selector.min_per_identity > 1:
         raise OptionError(
             f"an order keeps one face of every identity first, not {selector.min_per_identity}; "
             "leave --min-per-identity out"
+        )
+    if selector.min_share:
+        raise OptionError(
+            f"an order keeps one face of every identity first, not {selector.min_share:g} of its faces; "
+            "leave --min-share out"
         )
     check_room(out, store, overwrite=overwrite)
     check_manifest_path(out)
@@ -57,7 +62,7 @@ def take(order: Path, *, keep: float, out: Path, overwrite: bool = False) -> int
     if made is None or not made.options.get("order"):
         raise DataError(f"{order} is no order, so its first rows are no subset; facecore nms --order writes one")
     target = Target(keep, len(table))
-    target.check_least(0, 0)
+    target.check_least(Limits(), np.empty(0, np.int64))  # whether it leaves a row
     inputs, facts = {"manifest": sha256_of_file(order)}, {**made.facts, "kept": target.count}
     chosen = Provenance("take", {"keep": keep}, inputs, facts)
     write_manifest(table.slice(0, target.count), out, chosen)

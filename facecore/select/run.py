@@ -102,9 +102,9 @@ class Job:
         """How many of the faces shall stay, None if that is not asked; raises OptionError if the floors forbid it."""
         if self.keep is None:
             return None
-        floor, target = self.selector.limits.min_per_identity, Target(self.keep, faces.rows)
-        sizes = (np.diff(faces.starts(number)) for number in range(len(faces)))
-        target.check_least(sum(int(np.minimum(of_shard, floor).sum()) for of_shard in sizes), floor)
+        target = Target(self.keep, faces.rows)
+        sizes = np.concatenate([np.diff(faces.starts(number)) for number in range(len(faces))])
+        target.check_least(self.selector.limits, sizes)
         return target
 
     @property

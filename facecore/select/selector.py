@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -15,6 +16,8 @@ from facecore.select.survey import Survey
 # By how much the number of faces kept changes at every level of the grid, (LEVELS,): its running sum is that number,
 # and the profiles of shards add up.
 Profile = npt.NDArray[np.int64]
+
+Counts = npt.NDArray[np.int64]  # of faces, (identities,)
 
 PROBES = 255  # levels at which a large identity is walked at once
 
@@ -86,6 +89,10 @@ class Limits:
     """What every selector observes, whatever it prefers."""
 
     min_per_identity: int = field(default=1, metadata={"help": "Faces that every identity keeps at least."})
+    min_share: float = field(
+        default=0.0,
+        metadata={"help": "Share of its faces that every identity keeps at least, rounded up; a maximum comes first."},
+    )
     max_per_identity: int | None = field(default=None, metadata={"help": "Faces that an identity keeps at most."})
     min_centre_cosine: float | None = field(
         default=None,
@@ -95,6 +102,8 @@ class Limits:
     def __post_init__(self) -> None:
         if self.min_per_identity < 0:
             raise OptionError(f"min_per_identity must be 0 or more, got {self.min_per_identity}")
+        if not 0 <= self.min_share <= 1:  # also refuses NaN
+            raise OptionError(f"min_share is a share of an identity's faces, from 0 to 1; got {self.min_share:g}")
         if self.max_per_identity is not None and self.max_per_identity < max(1, self.min_per_identity):
             raise OptionError(
                 f"max_per_identity must be 1 or more, and at least min_per_identity, {self.min_per_identity}; "
@@ -102,6 +111,16 @@ class Limits:
             )
         if self.min_centre_cosine is not None and not -1 <= self.min_centre_cosine <= 1:
             raise OptionError(f"min_centre_cosine must be from -1 to 1, got {self.min_centre_cosine:g}")
+
+    def floors(self, sizes: Counts) -> Counts:
+        """How many faces identities of these sizes keep at least, (identities,); never more than they may."""
+        least = np.minimum(sizes, self.min_per_identity)
+        if self.min_share:
+            # the decimal number as it is written, in whole numbers of any length: as floats 0.07 of 100 faces are 8
+            share = Fraction(str(self.min_share))
+            rounded_up = -(-share.numerator * sizes.astype(object) // share.denominator)
+            least = np.maximum(least, rounded_up.astype(np.int64))
+        return least if self.max_per_identity is None else np.minimum(least, self.max_per_identity)
 
 
 class Cutter(Protocol):

@@ -1,6 +1,8 @@
 """The exact ratio: one threshold for the whole data set, and which faces are one too many at it."""
 
+import dataclasses
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +11,7 @@ import numpy.typing as npt
 
 from facecore.errors import OptionError
 from facecore.grid import LEVELS, STEPS, to_cosines
-from facecore.select.selector import Profile, probes
+from facecore.select.selector import Counts, Limits, Profile, probes
 
 
 @dataclass(frozen=True)
@@ -50,16 +52,30 @@ class Target:
         """The number itself."""
         return round(self.keep * self.faces)
 
-    def check_least(self, least: int, min_per_identity: int) -> None:
-        """Raise OptionError if that is none, or fewer than the floors of all identities, `least`."""
+    def check_least(self, limits: Limits, sizes: Counts) -> None:
+        """Raise OptionError if that is none, or fewer than the floors of all identities, of these sizes, add up to."""
+        least = int(limits.floors(sizes).sum())
         if self.count >= max(1, least):
             return
         possible = math.ceil(max(1, least) / self.faces * 1e6) / 1e6
-        why = f"every identity keeps at least {min_per_identity:,}, {least:,} in all" if least else "that is none"
+        why = f"every identity keeps at least {_floor(limits)}, {least:,} in all" if least else "that is none"
         way_out = f"--keep {possible:g}{' or more' if possible < 1 else ''}"
         if least > 1:
-            way_out += f", or {'--min-per-identity 0' if min_per_identity == 1 else 'a lower --min-per-identity'}"
+            way_out += f", or {self._lower(limits, sizes)}"
         raise OptionError(f"{self}, but {why}; use {way_out}")
+
+    def _lower(self, limits: Limits, sizes: Counts) -> str:
+        """Which floors can be held, the share in hundredths."""
+        if not limits.min_share:
+            return "--min-per-identity 0" if limits.min_per_identity == 1 else "a lower --min-per-identity"
+
+        def least(hundredths: int) -> int:
+            return int(dataclasses.replace(limits, min_share=hundredths / 100).floors(sizes).sum())
+
+        possible = bisect_right(range(100), self.count, key=least) - 1
+        if possible > 0:
+            return f"--min-share {possible / 100:g} or less"
+        return "a lower --min-share" if possible == 0 else "a lower --min-share and --min-per-identity"
 
     def beyond(self, most: int) -> OptionError:
         """What to say if no threshold leaves more than `most` faces."""
@@ -71,6 +87,13 @@ class Target:
 
     def __str__(self) -> str:
         return f"keep {self.keep:g} asks for {self.count:,} of {self.faces:,} faces"
+
+
+def _floor(limits: Limits) -> str:
+    """In words, what every identity keeps at least."""
+    share = [f"{limits.min_share:g} of its faces"] if limits.min_share else []
+    number = [f"{limits.min_per_identity:,}"] if limits.min_per_identity or not share else []
+    return " and ".join(number + share)
 
 
 def bracket(sample: Profile, share: float) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """The claims about the faces of whole identities, held against what was measured."""
 
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,12 @@ class Faces:
     @property
     def least(self) -> Rows:
         """How many faces each identity has to keep, (identities,)."""
-        return np.minimum(np.diff(self.starts), self.record.min_per_identity)
+        record, sizes = self.record, np.diff(self.starts)
+        distinct, which = np.unique(sizes, return_inverse=True)
+        share = Decimal(str(record.min_share))  # as it is written, in tenths and hundredths
+        shares = [int((share * size).to_integral_value(ROUND_CEILING)) for size in distinct.tolist()]
+        least: Rows = np.minimum(sizes, np.maximum(np.array(shares, np.int64)[which], record.min_per_identity))
+        return least if record.max_per_identity is None else np.minimum(least, record.max_per_identity)
 
 
 def check_faces(faces: Faces, findings: Findings) -> int:

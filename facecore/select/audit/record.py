@@ -23,6 +23,7 @@ class Record:
     keep: float | None
     max_cosine: float | None  # asked for
     min_per_identity: int
+    min_share: float
     max_per_identity: int | None
     min_centre_cosine: float | None
     rule: str | None  # GREEDY, NESTED, or another method's, which is not applied again
@@ -54,6 +55,7 @@ class Record:
                 keep=_number(options.get("keep")),
                 max_cosine=_number(options.get("max_cosine")),
                 min_per_identity=int(options["min_per_identity"]),
+                min_share=_finite(options.get("min_share", 0)),  # what was recorded before there was one had none
                 max_per_identity=_whole(options.get("max_per_identity")),
                 min_centre_cosine=_number(options.get("min_centre_cosine")),
                 rule=(NESTED if options["nested"] else GREEDY) if nms else None,
@@ -68,6 +70,12 @@ class Record:
     def suppresses(self) -> bool:
         """Whether no two faces kept of an identity are nearer than t*."""
         return self.method in ("nms", "kcenter")
+
+    @property
+    def floor(self) -> str:
+        """In words, what an identity keeps at least."""
+        share = f" and {self.min_share:g} of its faces" if self.min_share else ""
+        return f"{self.min_per_identity} an identity{share}"
 
     @property
     def level(self) -> int:

@@ -18,7 +18,7 @@ CLAIMS = {
     "facts": "recorded numbers are those counted",
     "count": "faces are kept, round(keep x faces)",
     "threshold": "faces stay at t*, fewer than asked for one level below",
-    "floor": "identities keep min_per_identity faces or more",
+    "floor": "identities keep min_per_identity faces or more, and min_share of theirs",
     "maximum": "identities keep max_per_identity faces or fewer",
     "pairs": "kept faces are at most t* near to any other kept face of their identity",
     "near-duplicates": "near-duplicates are nearer than t* to their rival",

@@ -156,4 +156,4 @@ class _Pass:
             if count:
                 notes[name] = f"{count:,} identities left out, where the last bits of a cosine decide"
         if recount.excused:
-            notes["pairs"] = f"{recount.excused:,} pairs are nearer to hold {record.min_per_identity} an identity"
+            notes["pairs"] = f"{recount.excused:,} pairs are nearer to hold {record.floor}"
