@@ -1,6 +1,8 @@
 """What the tests share: the folder of real faces, where there is one, and one thread for torch."""
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,3 +25,12 @@ def real_data() -> Path:
 def _one_thread() -> None:
     """The networks here are tiny, and two threads that wait for each other on a busy machine are ten times slower."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _as_quiet_as_before() -> Iterator[None]:
+    """A command run with -v sets the level of the logger, which belongs to the whole process."""
+    logger = logging.getLogger("facecore")
+    level = logger.level
+    yield
+    logger.setLevel(level)
