@@ -65,6 +65,9 @@ def line(found, name):
         (Nms(min_per_identity=0), {"keep": 0.1}),
         (Nms(min_per_identity=2), {"keep": 0.4}),
         (Nms(min_per_identity=3), {"max_cosine": 0.2}),
+        (Nms(min_share=0.3), {"keep": 0.5}),
+        (Nms(min_share=0.07, min_per_identity=0), {"max_cosine": 0.1}),
+        (Nms(min_share=0.5, nested=True, max_per_identity=6, min_centre_cosine=0.5), {"max_cosine": 0.4}),
         (Nms(max_per_identity=5), {"keep": 0.35}),
         (Nms(max_per_identity=3, min_per_identity=3), {"max_cosine": 0.9}),
         (Nms(min_centre_cosine=0.3), {"keep": 0.4}),
@@ -90,15 +93,17 @@ def test_what_every_selector_writes_holds(cls, tmp_path):
     max_cosine=st.floats(-1, 1),
     nested=st.booleans(),
     least=st.integers(0, 3),
+    share=st.sampled_from([0, 0.1, 0.3, 2 / 3]),
     more=st.one_of(st.none(), st.integers(1, 4)),
     guard=st.one_of(st.none(), st.floats(-0.5, 0.9)),
 )
 def test_what_nms_writes_holds_whatever_the_options(
-    tmp_path_factory, seed, sizes, max_cosine, nested, least, more, guard
+    tmp_path_factory, seed, sizes, max_cosine, nested, least, share, more, guard
 ):
     selector = Nms(
         nested=nested,
         min_per_identity=least,
+        min_share=share,
         max_per_identity=None if more is None else least + more,
         min_centre_cosine=guard,
     )
@@ -152,7 +157,7 @@ def test_the_report_whole(tmp_path):
         "OK      facts           6 recorded numbers are those counted",
         "OK      count           3 faces are kept, round(keep x faces)",
         "OK      threshold       3 faces stay at t*, fewer than asked for one level below",
-        "OK      floor           1 identities keep min_per_identity faces or more",
+        "OK      floor           1 identities keep min_per_identity faces or more, and min_share of theirs",
         "-       maximum         no maximum was asked for",
         "OK      pairs           3 kept faces are at most t* near to any other kept face of their identity",
         "OK      near-duplicates 1 near-duplicates are nearer than t* to their rival",
@@ -209,6 +214,15 @@ def test_a_floor_excuses_pairs(tmp_path):
     assert line(found, "pairs") == (
         "OK      pairs           4 kept faces are at most t* near to any other kept face of their identity; "
         "1 pairs are nearer to hold 2 an identity"
+    )
+
+
+def test_a_share_excuses_pairs_too(tmp_path):
+    faces = shard_of(np.concatenate([faces_at(0, 1, 2).vectors, faces_at(0, 90).vectors]), ["a"] * 3 + ["b"] * 2)
+    found = audit(*selected(tmp_path, [faces], Nms(min_share=0.6), max_cosine=0.5))
+    assert line(found, "pairs") == (
+        "OK      pairs           4 kept faces are at most t* near to any other kept face of their identity; "
+        "1 pairs are nearer to hold 1 an identity and 0.6 of its faces"
     )
 
 
@@ -486,6 +500,35 @@ def test_a_higher_floor_than_held(tampered):
     assert tampered.fails("floor") == (
         "FAILED  floor           3 of 5: p001 keeps 0 of 1; p002 keeps 1 of 9; p003 keeps 0 of 2"
     )
+
+
+def test_a_larger_share_than_held(tampered):
+    tampered.nms(SELECTORS["random"](min_per_identity=0), keep=0.2)
+    recording(tampered.subset, options={"min_share": 0.5})
+    assert tampered.fails("floor") == (
+        "FAILED  floor           5 of 5: p000 keeps 2 of 5; p001 keeps 0 of 1; p002 keeps 1 of 9; p003 keeps 0 of 2; "
+        "p004 keeps 6 of 30"
+    )
+
+
+def test_a_share_that_is_none(tampered):
+    tampered.nms()
+    recording(tampered.subset, options={"min_share": "half"})
+    with pytest.raises(DataError) as error:
+        audit(tampered.subset, tampered.store)
+    assert str(error.value) == (
+        f"{tampered.subset} carries no record of a selection; audit a file as facecore nms or select wrote it"
+    )
+
+
+def test_a_record_from_before_there_were_shares(tampered):
+    tampered.nms()
+    for path in (tampered.subset, tampered.dropped):
+        made = json.loads(provenance_of(path).to_json())
+        assert made["options"].pop("min_share") == 0
+        table = pq.read_table(path)
+        pq.write_table(table.replace_schema_metadata({FOOTER_KEY: json.dumps(made)}), path)
+    assert audit(tampered.subset, tampered.store).ok
 
 
 def test_a_lower_maximum_than_held(tampered):

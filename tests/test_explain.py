@@ -1,5 +1,6 @@
 """Why a face stays or goes, in whole sentences."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -12,8 +13,9 @@ from test_report import DROPPED, EVIL, KEPT, gone, row, torn_inside, write_subse
 
 from facecore.cli import main
 from facecore.errors import DataError
+from facecore.manifest import provenance_of, with_provenance
 from facecore.report import explain
-from facecore.select import Nms, select
+from facecore.select import Nms, dropped_path, select
 
 TERMS = """
 cosine    how alike two faces are to the network: 1 the same, 0 nothing in common
@@ -85,6 +87,30 @@ def test_a_near_duplicate_names_its_rival(subset):
 def test_every_fate_has_its_reason(subset, face_id, lines):
     code, output = said(face_id, subset)
     assert (code, output.split("\n\n")[0].splitlines()) == (0, lines)
+
+
+@pytest.mark.parametrize(
+    ("options", "also"),
+    [
+        ({"min_per_identity": 1, "min_share": 0.0}, ""),
+        ({"min_per_identity": 3}, ", unless it fills up the 3 faces that every identity keeps"),
+        (
+            {"min_per_identity": 1, "min_share": 0.5},
+            ", unless it fills up the 0.5 of its faces that every identity keeps",
+        ),
+        (
+            {"min_per_identity": 2, "min_share": 0.5},
+            ", unless it fills up the 2 faces and the 0.5 of its faces that every identity keeps",
+        ),
+    ],
+    ids=str,
+)
+def test_a_face_may_fill_up_a_floor(options, also, subset):
+    for path in (subset, dropped_path(subset)):
+        made = dataclasses.replace(provenance_of(path), options=options)
+        table = pq.read_table(path)
+        pq.write_table(table.cast(with_provenance(table.schema, made)), path)
+    assert f"but that one was dropped. No kept face before it is as near{also}.\n" in said("ann/4", subset)[1]
 
 
 def test_an_only_face_and_other_methods(tmp_path):

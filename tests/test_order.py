@@ -67,6 +67,11 @@ def test_what_cannot_be(store, tmp_path):
     with pytest.raises(OptionError) as error:
         write_order(store, Nms(min_per_identity=2), out=tmp_path / "order.parquet")
     assert str(error.value) == ("an order keeps one face of every identity first, not 2; leave --min-per-identity out")
+    with pytest.raises(OptionError) as error:
+        write_order(store, Nms(min_share=0.25), out=tmp_path / "order.parquet")
+    assert str(error.value) == (
+        "an order keeps one face of every identity first, not 0.25 of its faces; leave --min-share out"
+    )
     write_order(store, Nms(), out=tmp_path / "order.parquet")
     with pytest.raises(OptionError) as error:
         take(tmp_path / "order.parquet", keep=0.001, out=tmp_path / "none.parquet")

@@ -40,13 +40,17 @@ def kept_rows(store, selector, keep):
     return [row for row, name in enumerate(names) if name in kept]
 
 
-def counted_off(shard, key, keep, least):
-    """The first round(keep * n) rows by a key, a tie to the earlier, `least` of every identity before all others."""
+def counted_off(shard, key, keep, least, share=0.0):
+    """The first round(keep * n) rows by a key, a tie to the earlier, the floor of every identity before all others."""
     order = sorted(range(len(shard)), key=lambda row: (key[row], row))
     whose = np.searchsorted(shard.starts, np.arange(len(shard)), "right")
-    forced = [row for who in np.unique(whose) for row in [r for r in order if whose[r] == who][:least]]
+    forced = [row for who in np.unique(whose) for row in own_floor([r for r in order if whose[r] == who], least, share)]
     others = [row for row in order if row not in set(forced)]
     return sorted(forced + others[: round(keep * len(shard)) - len(forced)])
+
+
+def own_floor(rows, least, share):
+    return rows[: max(least, math.ceil(round(share * len(rows), 6)))]
 
 
 def identities(shard):
@@ -128,11 +132,14 @@ ORDERS = {
 
 
 @pytest.mark.parametrize("name", ORDERS)
-@pytest.mark.parametrize(("seed", "keep", "least"), [(0, 0.6, 1), (1, 0.3, 0), (2, 0.8, 4)])
-def test_the_first_faces_of_the_order_stay(name, seed, keep, least, tmp_path):
+@pytest.mark.parametrize(
+    ("seed", "keep", "least", "share"),
+    [(0, 0.6, 1, 0), (1, 0.3, 0, 0), (2, 0.8, 4, 0), (3, 0.5, 2, 0.4), (4, 0.3, 0, 0.2)],
+)
+def test_the_first_faces_of_the_order_stay(name, seed, keep, least, share, tmp_path):
     shard, store = stored(tmp_path, random_faces(seed, SIZES))
-    wanted = counted_off(shard, ORDERS[name](shard), keep, least)
-    assert kept_rows(store, SELECTORS[name](min_per_identity=least), keep) == wanted
+    wanted = counted_off(shard, ORDERS[name](shard), keep, least, share)
+    assert kept_rows(store, SELECTORS[name](min_per_identity=least, min_share=share), keep) == wanted
 
 
 # Chance
@@ -301,10 +308,16 @@ def cutter_over(tmp_path, probabilities, starts, **options):
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.sampled_from([0, 0.1, 0.3, 0.5, 0.50001, 0.9, 0.99, 0.999, 1]), max_size=14), st.integers(0, 6))
-def test_the_walk_at_every_level(tmp_path_factory, drawn, floor):
+@given(
+    st.lists(st.sampled_from([0, 0.1, 0.3, 0.5, 0.50001, 0.9, 0.99, 0.999, 1]), max_size=14),
+    st.integers(0, 6),
+    st.sampled_from([0, 0.3]),
+)
+def test_the_walk_at_every_level(tmp_path_factory, drawn, floor, share):
     own = [float(np.float32(p)) for p in [0.2, *drawn]]
-    cutter, shard = cutter_over(tmp_path_factory.mktemp("walk"), own, [0, len(own)], min_per_identity=floor)
+    limits = {"min_per_identity": floor, "min_share": share}
+    cutter, shard = cutter_over(tmp_path_factory.mktemp("walk"), own, [0, len(own)], **limits)
+    floor = len(own_floor(own, floor, share))
     counts = np.cumsum(cutter.profile(shard))
     changes = np.flatnonzero(np.diff(counts)) + 1
     for level in {0, 1, LEVELS - 2, LEVELS - 1, *changes.tolist(), *(changes - 1).tolist()}:

@@ -1,5 +1,7 @@
 import dataclasses
 import itertools
+import math
+from fractions import Fraction
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,7 +22,7 @@ from facecore.select.greedy import add_profile, keep_greedily
 from facecore.select.large import stay, walk
 from facecore.select.local import rank_rows
 from facecore.select.ranks import RANKS, draws
-from facecore.select.selector import REASONS, prepare
+from facecore.select.selector import REASONS, Limits, prepare
 from facecore.select.threshold import Target, bracket, find_threshold, threshold_at
 
 
@@ -311,7 +313,9 @@ def test_a_walk_at_many_levels_is_greedy_at_each(seed, size):
         {"nested": True},
         {"max_per_identity": 5},
         {"min_per_identity": 7},
+        {"min_share": 0.3},
         {"min_centre_cosine": 0.3},
+        {"min_share": 0.5, "min_centre_cosine": 0.6, "max_per_identity": 25},
         {"rank": "random"},
     ],
     ids=str,
@@ -328,14 +332,27 @@ def test_a_large_identity_is_cut_as_a_small_one(options, max_cosine, request):
     assert found.spare.tolist() == expected.spare.tolist()
 
 
+@pytest.mark.parametrize("options", [{}, {"min_share": 0.15}, {"min_share": 0.15, "nested": True}], ids=str)
 @pytest.mark.parametrize("keep", [0.2, 0.5, 0.6, 0.77, 1.0])
-def test_large_identities_among_small_ones_keep_the_exact_count(keep, tmp_path, request):
+def test_large_identities_among_small_ones_keep_the_exact_count(keep, options, tmp_path, request):
     faces = random_faces(3, [5, 1, 90, 2, 30])
-    first, _, _ = run(tmp_path / "small", [faces], keep)
+    first, _, _ = run(tmp_path / "small", [faces], keep, Nms(**options))
     request.getfixturevalue("small_blocks")
-    second, kept, dropped = run(tmp_path / "large", [faces], keep)
+    second, kept, dropped = run(tmp_path / "large", split(faces, [1, 2, 3, 4]), keep, Nms(**options))
     assert second == first  # counts rise along this data set, so that the first level to reach the target is found
     assert (len(kept), len(kept) + len(dropped)) == (round(keep * 128), 128)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_the_floor_of_a_large_identity_counts(nested, tmp_path, request):
+    alike, apart = np.tile([1.0, 0.0], (20, 1)), faces_at(0, 90, 180, 270).vectors
+    faces = shard_of(np.concatenate([alike, apart]), ["a"] * 20 + ["b"] * 4)
+    selector = Nms(min_share=0.5, nested=nested)
+    first, _, _ = run(tmp_path / "small", [faces], 14 / 24, selector)
+    request.getfixturevalue("small_blocks")
+    second, kept, _ = run(tmp_path / "large", split(faces, [1]), 14 / 24, selector)
+    assert (second, kept.identity.tolist()) == (first, ["p000"] * 10 + ["p001"] * 4)
+    assert first.max_cosine == pytest.approx(0, abs=1 / STEPS)
 
 
 # The promises (those of every selector are in test_selectors.py)
@@ -355,10 +372,24 @@ def oracle(path, target, options):
             levels[np.tril_indices(len(order), -1)] = packed_levels
             identities.append((order + shard.first, sparsity[order], levels))
     rule = nested_oracle if options.get("nested") else greedy_oracle
-    found = {level: [rule(levels, level) for *_, levels in identities] for level in candidate_levels(identities)}
+
+    def stay(levels, level):
+        return filled_up(rule(levels, level), floor_of(len(levels), options))
+
+    found = {level: [stay(levels, level) for *_, levels in identities] for level in candidate_levels(identities)}
     level = min(level for level, kept in found.items() if sum(map(len, kept)) >= target)
     below = max((other for other in found if other < level), default=None)
-    return level, *trim(identities, found[level], [] if below is None else found[below], target)
+    return level, *trim(identities, found[level], [] if below is None else found[below], target, options)
+
+
+def floor_of(size, options):
+    return max(1, math.ceil(Fraction(str(options.get("min_share", 0))) * size))
+
+
+def filled_up(kept, floor):
+    """The positions kept, and of the others as many of the first as the floor asks for."""
+    rest = (j for j in range(floor) if j not in kept)
+    return sorted([*kept, *itertools.islice(rest, max(0, floor - len(kept)))])
 
 
 def candidate_levels(identities):
@@ -370,19 +401,22 @@ def nested_oracle(levels, level):
     return [j for j in range(len(levels)) if all(levels[j, i] <= level for i in range(j))]
 
 
-def trim(identities, kept, below, target):
-    """The rows kept, less the worst-ranked of those admitted last while their identity has another; and the trimmed."""
+def trim(identities, kept, below, target, options):
+    """The rows kept, less the worst-ranked of those admitted last while their identity can spare one; and these."""
     rows = {int(order[j]) for (order, *_), chosen in zip(identities, kept, strict=True) for j in chosen}
     last = []
     for number, ((order, sparsity, _), chosen) in enumerate(zip(identities, kept, strict=True)):
         new = [j for j in chosen if not below or j not in below[number]]
         last += [(float(sparsity[j]), -int(order[j]), number) for j in new]
-    left = {number: len(chosen) for number, chosen in enumerate(kept)}
+    spare = {
+        number: len(chosen) - floor_of(len(order), options)
+        for number, ((order, *_), chosen) in enumerate(zip(identities, kept, strict=True))
+    }
     trimmed = set()
     for _, row, number in sorted(last):
-        if len(rows) - len(trimmed) > target and left[number] > 1:
+        if len(rows) - len(trimmed) > target and spare[number]:
             trimmed.add(-row)
-            left[number] -= 1
+            spare[number] -= 1
     return rows - trimmed, trimmed
 
 
@@ -395,6 +429,8 @@ OPTIONS = st.sampled_from(
         {"rank": "random", "seed": 3},
         {"rank": "dataset"},
         {"rank": "confusable"},
+        {"min_share": 0.3},
+        {"min_share": 0.5, "nested": True},
     ]
 )
 
@@ -408,7 +444,7 @@ def row_of(face_id):
 def test_the_subset_is_that_of_the_oracle(tmp_path_factory, seed, sizes, keep, options):
     faces = random_faces(seed, sizes, dimension=4)
     target = round(keep * len(faces))
-    assume(target >= len(sizes))
+    assume(target >= sum(floor_of(size, options) for size in sizes))
     path = tmp_path_factory.mktemp("oracle")
     selection, kept, dropped = run(path, [faces], keep, Nms(**options))
     level, rows, trimmed = oracle(path / "embeddings", target, options)
@@ -512,6 +548,8 @@ def test_the_guard_leaves_the_floor(tmp_path):
             {"min_per_identity": 3, "max_per_identity": 2},
             "max_per_identity must be 1 or more, and at least min_per_identity, 3; got 2",
         ),
+        ({"min_share": 1.5}, "min_share is a share of an identity's faces, from 0 to 1; got 1.5"),
+        ({"min_share": math.nan}, "min_share is a share of an identity's faces, from 0 to 1; got nan"),
         ({"min_centre_cosine": 2.0}, "min_centre_cosine must be from -1 to 1, got 2"),
         ({"neighbours": 0}, "neighbours must be 1 or more, got 0"),
         ({"seed": -1}, "seed must be 0 or more, got -1"),
@@ -533,6 +571,86 @@ def test_a_floor_of_two_brings_back_the_best_dropped_face(tmp_path):
     )
     _, kept, _ = run(tmp_path, [faces], 0.75, Nms(min_per_identity=2))
     assert kept.identity.tolist() == ["p000"] * 2 + ["p001"] * 4
+
+
+@pytest.mark.parametrize(
+    ("share", "size", "floor"),
+    [(0.3, 10, 3), (0.07, 100, 7), (0.3, 11, 4), (0.001, 1, 1), (1.0, 7, 7), (1 / 3, 3, 1), (2 / 3, 3, 2), (0, 9, 0)],
+)
+def test_a_share_is_rounded_up_as_the_decimal_it_is_written_as(share, size, floor):
+    assert math.ceil(0.07 * 100) == 8
+    assert Limits(min_per_identity=0, min_share=share).floors(np.array([size])).tolist() == [floor]
+
+
+def test_the_largest_floor_holds_and_a_maximum_comes_first():
+    limits = Limits(min_per_identity=2, min_share=0.25, max_per_identity=4)
+    assert limits.floors(np.array([1, 2, 7, 9, 16, 17, 500])).tolist() == [1, 2, 2, 3, 4, 4, 4]
+
+
+def test_a_share_brings_back_the_best_dropped_faces(tmp_path):
+    # alike as they are, the first identity would keep one face; the second keeps all, as they lie apart
+    alike, apart = faces_at(0, 1, 2, 3, 4, 5, 6, 7), faces_at(0, 90, 180, 270)
+    faces = shard_of(np.concatenate([alike.vectors, apart.vectors]), ["a"] * 8 + ["b"] * 4)
+    done, kept, _ = run(tmp_path / "without", [faces], 5 / 12)
+    assert kept.identity.tolist() == ["p000"] + ["p001"] * 4
+    _, kept, dropped = run(tmp_path / "with", [faces], 7 / 12, Nms(min_share=0.3))
+    assert kept.face_id.tolist() == [
+        "p000/0000",
+        "p000/0001",
+        "p000/0007",
+        *[f"p001/{row:04d}" for row in range(8, 12)],
+    ]
+    assert set(dropped.reason) == {"near-duplicate"}
+    cut = select(
+        tmp_path / "with" / "embeddings", Nms(min_share=0.3), max_cosine=done.max_cosine, out=tmp_path / "cut.parquet"
+    )
+    assert (cut.kept, cut.dropped) == (7, {"near-duplicate": 5})
+
+
+def test_the_guard_spares_a_share(tmp_path):
+    # of the nine, four agree and five lie opposite each other: of all, 0.6 are 6, so the nearest two of five stay
+    faces = faces_at(0, 1, 2, 3, 100, 130, 180, 230, 260)
+    _, kept, dropped = run(tmp_path, [faces], 1.0 * 6 / 9, Nms(min_share=0.6, min_centre_cosine=0.8))
+    assert len(kept) == 6
+    assert dropped.reason.tolist() == ["far-from-centre"] * 3
+    assert {"p000/0005", "p000/0006", "p000/0007"} == set(dropped.face_id)
+
+
+@pytest.mark.parametrize(
+    ("keep", "limits", "line"),
+    [
+        (
+            0.3,
+            {"min_share": 0.5},
+            "keep 0.3 asks for 12 of 40 faces, but every identity keeps at least 1 and 0.5 of its faces, 22 in all; "
+            "use --keep 0.55 or more, or --min-share 0.25 or less",
+        ),
+        (
+            0.3,
+            {"min_share": 0.5, "min_per_identity": 0},
+            "keep 0.3 asks for 12 of 40 faces, but every identity keeps at least 0.5 of its faces, 22 in all; "
+            "use --keep 0.55 or more, or --min-share 0.25 or less",
+        ),
+        (
+            0.1,
+            {"min_share": 0.5, "min_per_identity": 0},
+            "keep 0.1 asks for 4 of 40 faces, but every identity keeps at least 0.5 of its faces, 22 in all; "
+            "use --keep 0.55 or more, or --min-share 0",
+        ),
+        (
+            0.1,
+            {"min_share": 0.3, "min_per_identity": 2},
+            "keep 0.1 asks for 4 of 40 faces, but every identity keeps at least 2 and 0.3 of its faces, 15 in all; "
+            "use --keep 0.375 or more, or a lower --min-share and --min-per-identity",
+        ),
+    ],
+    ids=str,
+)
+def test_keep_below_the_shares_says_which_is_possible(keep, limits, line, tmp_path):
+    # of 20, 1, 3, 9 and 7 faces half are 10 + 1 + 2 + 5 + 4, and a quarter 5 + 1 + 1 + 3 + 2
+    with pytest.raises(OptionError) as error:
+        run(tmp_path, [random_faces(0, [20, 1, 3, 9, 7])], keep, Nms(**limits))
+    assert str(error.value) == line
 
 
 def test_without_a_floor_identities_may_go(tmp_path):

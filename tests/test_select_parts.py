@@ -76,6 +76,7 @@ def test_so_does_every_rival(name, store, tmp_path):
     "options",
     [
         {"min_per_identity": 2},
+        {"min_share": 0.25},
         {"max_per_identity": 9, "min_centre_cosine": 0.1, "min_per_identity": 0},
         {"nested": True},
     ],
@@ -101,13 +102,16 @@ def test_a_threshold_given_needs_no_first_pass(options, store, tmp_path):
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.6, 1.0])
-@pytest.mark.parametrize("nested", [False, True])
-def test_large_identities_are_looked_at_again_at_the_merge(nested, keep, store, tmp_path, monkeypatch):
+@pytest.mark.parametrize("options", [{}, {"min_share": 0.2}, {"nested": True}], ids=str)
+def test_large_identities_are_looked_at_again_at_the_merge(options, keep, tmp_path, monkeypatch):
     for name in ("cutting.WHOLE_ROWS", "large.WHOLE_ROWS"):
         monkeypatch.setattr(f"facecore.select.{name}", 4)
     monkeypatch.setattr("facecore.select.large._BLOCK", 3)
     monkeypatch.setattr("facecore.select.large._STRIP", 6)
-    same_as_select(store, Nms(nested=nested), tmp_path, 2, keep=keep)
+    each_alone = split(random_faces(3, SIZES), range(1, len(SIZES)))
+    store = write_store(tmp_path / "in" / "embeddings", each_alone)
+    (out := tmp_path / "out").mkdir()
+    same_as_select(store, Nms(**options), out, 2, keep=keep)
 
 
 @pytest.mark.parametrize("levels", [None, (0, 5), (30000, 32768)])

@@ -1,5 +1,7 @@
 """What every selector promises, over the whole table: write a new one, and these hold for it or fail."""
 
+from decimal import ROUND_CEILING, Decimal
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -32,14 +34,21 @@ def run(path, shards, keep, selector, **options):
     return selection, *(pq.read_table(path / file).to_pandas() for file in FILES)
 
 
+def floor_of(selector, size):
+    limits = selector.limits
+    share = int((Decimal(str(limits.min_share)) * size).to_integral_value(ROUND_CEILING))
+    return min(max(share, min(size, limits.min_per_identity)), limits.max_per_identity or size)
+
+
 def least_of(selector, sizes):
-    return sum(min(size, selector.limits.min_per_identity) for size in sizes)
+    return sum(floor_of(selector, size) for size in sizes)
 
 
 @every_selector
+@pytest.mark.parametrize("min_share", [0, 0.4])
 @pytest.mark.parametrize("sizes", [[1], [7], [1, 1, 1, 1], [5, 1, 9, 2, 30], [12] * 6])
-def test_the_count_is_exact_and_the_floor_holds(cls, sizes, tmp_path):
-    faces, selector = random_faces(3, sizes), cls()
+def test_the_count_is_exact_and_the_floor_holds(cls, sizes, min_share, tmp_path):
+    faces, selector = random_faces(3, sizes), cls(min_share=min_share)
     for number, keep in enumerate([0.25, 0.5, 0.6, 0.77, 1.0]):
         path, target = tmp_path / str(number), round(keep * len(faces))
         if target < max(1, least_of(selector, sizes)):
@@ -52,13 +61,17 @@ def test_the_count_is_exact_and_the_floor_holds(cls, sizes, tmp_path):
         assert selection.dropped == dropped.reason.value_counts().to_dict()
         of_each = kept.identity.value_counts()
         for who, size in enumerate(sizes):
-            assert of_each.get(f"p{who:03d}", 0) >= min(size, selector.limits.min_per_identity)
+            assert of_each.get(f"p{who:03d}", 0) >= floor_of(selector, size)
 
 
 @every_selector
 def test_the_profile_counts_what_the_cut_keeps(cls, tmp_path):
     store = Embeddings.open(store_of(tmp_path, [random_faces(4, [9, 1, 16, 3, 25])]))
-    for selector in (cls(), cls(min_per_identity=3, max_per_identity=7, min_centre_cosine=0.5)):
+    for selector in (
+        cls(),
+        cls(min_per_identity=3, max_per_identity=7, min_centre_cosine=0.5),
+        cls(min_per_identity=2, min_share=0.5, max_per_identity=9, min_centre_cosine=0.5),
+    ):
         cutter, shard = prepare(selector, store, threads=1), store.shard(0)
         counts = np.cumsum(cutter.profile(shard))
         changes = np.flatnonzero(np.diff(counts)) + 1
@@ -102,6 +115,22 @@ def test_the_limits_hold(cls, tmp_path):
 
 
 @every_selector
+def test_a_share_of_every_identity_stays(cls, tmp_path):
+    # faces that are all alike, of which suppression alone keeps one
+    alike, apart = shard_of(np.tile([1.0, 0.0], (20, 1)), "a" * 20), random_faces(1, [9, 11], dimension=2)
+    faces = shard_of(np.concatenate([alike.vectors, apart.vectors]), ["a"] * 20 + ["b"] * 9 + ["c"] * 11)
+    for number, limits in enumerate(({}, {"min_centre_cosine": 0.5}, {"max_per_identity": 6})):
+        selector = cls(min_per_identity=1, min_share=0.35, **limits)
+        _, kept, _ = run(tmp_path / str(number), [faces], 0.4, selector)
+        of_each = kept.identity.value_counts()
+        assert len(kept) == 16
+        assert of_each["p000"] >= (6 if "max_per_identity" in limits else 7)
+        assert of_each["p001"] >= 4
+        assert of_each["p002"] >= 4
+        assert of_each.max() <= limits.get("max_per_identity", 20)
+
+
+@every_selector
 def test_people_with_one_face_each(cls, tmp_path):
     people = random_faces(5, [1] * 10)
     selection, kept, dropped = run(tmp_path, [people], 0.3, cls(min_per_identity=0))
@@ -119,10 +148,11 @@ def test_all_faces_the_same_still_gives_the_exact_count(cls, tmp_path):
 
 
 @every_selector
-def test_shard_by_shard_equals_whole_to_the_byte(cls, tmp_path):
+@pytest.mark.parametrize("min_share", [0, 0.4])
+def test_shard_by_shard_equals_whole_to_the_byte(cls, min_share, tmp_path):
     faces = random_faces(5, [6, 1, 20, 3, 3, 11, 8])
     for name, cuts in (("whole", []), ("two", [3]), ("many", [1, 2, 4, 6])):
-        run(tmp_path / name, split(faces, cuts), 0.6, cls())
+        run(tmp_path / name, split(faces, cuts), 0.65, cls(min_share=min_share))
     for file in FILES:
         assert len({(tmp_path / name / file).read_bytes() for name in ("whole", "two", "many")}) == 1
 

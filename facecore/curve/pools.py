@@ -102,8 +102,8 @@ class Store:
                 if round(fraction * store.rows) < least:
                     raise OptionError(
                         f"the fraction {fraction:g} of {store.rows:,} faces is {round(fraction * store.rows):,}, but "
-                        f"{method} keeps {limits.min_per_identity:,} of every identity, {least:,} in all; use --min-per-identity 0, or "
-                        f"fractions from {least / store.rows:.2g} on"
+                        f"{method} keeps {limits.min_per_identity:,} of every identity, {least:,} in all; "
+                        f"use --min-per-identity 0, or fractions from {least / store.rows:.2g} on"
                     )
 
     def choose(self, point: Point, out: Path, *, threads: int) -> None:

@@ -66,9 +66,10 @@ class Explanation:
         elif fate.suppression_cosine <= limit:
             yield f"Nothing before it is too much like it: {nearest}, not above t* = {limit:.4f}."
         else:
-            also = f", or it fills up {floor} that every identity keeps" if (floor := self._floor()) else ""
+            floor = self._floor()
+            also = f", unless it fills up {floor} that every identity keeps" if floor else ""
             yield f"A face does not suppress if it was dropped itself: {nearest}, above t* = {limit:.4f},"
-            yield f"but that one was dropped{also}. No kept face before it is as near."
+            yield f"but that one was dropped. No kept face before it is as near{also}."
 
     def _floor(self) -> str:
         """What every identity keeps at least, if that is more than one face."""

@@ -113,12 +113,14 @@ class Limits:
             raise OptionError(f"min_centre_cosine must be from -1 to 1, got {self.min_centre_cosine:g}")
 
     def floors(self, sizes: Counts) -> Counts:
-        """How many faces identities of these sizes keep at least, (identities,); never more than they may."""
+        """How many faces identities of these sizes keep at least, (identities,); never more than they may.
+
+        A share is the decimal number that is written: 0.07 of 100 faces are 7, where floats, rounded up, have 8.
+        """
         least = np.minimum(sizes, self.min_per_identity)
         if self.min_share:
-            # the decimal number as it is written, in whole numbers of any length: as floats 0.07 of 100 faces are 8
             share = Fraction(str(self.min_share))
-            rounded_up = -(-share.numerator * sizes.astype(object) // share.denominator)
+            rounded_up = -(-share.numerator * sizes.astype(object) // share.denominator)  # numbers of any length
             least = np.maximum(least, rounded_up.astype(np.int64))
         return least if self.max_per_identity is None else np.minimum(least, self.max_per_identity)
 

@@ -73,9 +73,9 @@ class Target:
             return int(dataclasses.replace(limits, min_share=hundredths / 100).floors(sizes).sum())
 
         possible = bisect_right(range(100), self.count, key=least) - 1
-        if possible > 0:
-            return f"--min-share {possible / 100:g} or less"
-        return "a lower --min-share" if possible == 0 else "a lower --min-share and --min-per-identity"
+        if possible < 0:
+            return "a lower --min-share and --min-per-identity"
+        return f"--min-share {possible / 100:g}{' or less' if possible else ''}"
 
     def beyond(self, most: int) -> OptionError:
         """What to say if no threshold leaves more than `most` faces."""
