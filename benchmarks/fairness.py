@@ -28,7 +28,7 @@ def found(name: str, subset: Path, images: Path, parts: list[str], folder: Path)
     made = provenance_of(subset)
     if made is None:
         raise SystemExit(f"{subset} does not say how it was made; give one that facecore wrote")
-    way = {key: made.options.get(key) for key in ("keep", "rank")}
+    way = {key: made.options.get(key) for key in ("keep", "rank", "min_share")}
     told: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
     return {"pool": name, "method": made.stage, **way, **told}
 

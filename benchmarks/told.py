@@ -268,8 +268,14 @@ def fairness(result: Result) -> list[str]:
     for part in subsets[0]["identities_below"]:
         counts = [f"{one['identities_below'][part]:,} of {one['identities']:,}" for one in subsets]
         rows.append([f"identities that keep under {part}", *counts])
-    heads = [f"{one['pool']}, {one['rank'] or one['method']} {one['keep']:g}" for one in subsets]
+    heads = [f"{one['pool']}, {_way(one)}" for one in subsets]
     return [*_table(["% kept of", *heads], rows)]
+
+
+def _way(of: Mapping[str, Any]) -> str:
+    """How a subset was chosen, in a few words."""
+    floor = f", min-share {of['min_share']:g}" if of["min_share"] else ""
+    return f"{of['method']} {of['rank'] or ''}".strip() + f" {of['keep']:g}{floor}"
 
 
 def _difference(of: Mapping[str, str]) -> str:
