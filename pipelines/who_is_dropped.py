@@ -58,7 +58,8 @@ def main(subset: Path, images: Path | None, parts: tuple[str, ...], out: Path | 
     sources = faces["source"].to_pylist()
     groups = {"all": np.ones(len(faces), np.bool_)}
     for first, beyond in zip(SIZES, (*SIZES[1:], np.inf), strict=True):
-        groups[f"identity of {first:g} to {beyond - 1:g} faces"] = (size[who] >= first) & (size[who] < beyond)
+        most = "" if beyond == first + 1 else " or more" if np.isinf(beyond) else f" to {beyond - 1}"
+        groups[f"identity of {first}{most} faces"] = (size[who] >= first) & (size[who] < beyond)
     groups |= {part: np.array([part in source for source in sources]) for part in parts}
     groups |= quarters("length of the embedding", faces["norm"].to_numpy())
     groups |= quarters("brightness", brightness(images, sources)) if images else {}
