@@ -9,6 +9,8 @@ from pathlib import Path
 
 from facecore.errors import DataError
 
+TRIES = 100  # to get a lock where other runs end and begin
+
 log = logging.getLogger(__name__)
 
 
@@ -51,12 +53,14 @@ def _claim(lock: Path, given: Path) -> Iterator[None]:
 def _locked(lock: Path) -> int:
     """A descriptor of the lock, held; raises BlockingIOError if another process has it, OSError if none can be had."""
     fcntl = importlib.import_module("fcntl")  # not on Windows
-    while True:
+    for left in reversed(range(TRIES)):
         lock.parent.mkdir(parents=True, exist_ok=True)
         try:
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:
-            continue  # a run that ended has just removed the folder, which it had made
+            if left:
+                continue  # a run that ended has just removed the folder, which it had made
+            raise  # no: nothing can be made here, as in /proc
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(descriptor, lock):
@@ -65,6 +69,7 @@ def _locked(lock: Path) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)  # of a run that has just ended, and taken the name away
+    raise BlockingIOError(f"{lock} changes hands too often")
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

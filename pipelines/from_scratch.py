@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from facecore.accuracy import Check
+from facecore.cli.group import Recipe
 from facecore.curve import Point, Store, parse_fractions
 from facecore.models import load_backbone
 from facecore.provenance import write_text_whole
@@ -34,14 +35,13 @@ def learn(pool: Store, images: Path | None, check: Check, point: Point, options:
             "protocol": check.name,
             "min_per_identity": pool.min_per_identity,
             **{name: report[name] for name in ("faces", "identities", "steps", "seconds")},
-            "accuracy": found.accuracy,
-            "folds": list(found.fold_accuracies),
+            **{"accuracy": found.accuracy, "folds": list(found.fold_accuracies)},
         }
         write_text_whole(out / POINT, json.dumps(record, indent=2) + "\n")
     return float(json.loads((out / POINT).read_text(encoding="utf-8"))["accuracy"])
 
 
-@click.command()
+@click.command(cls=Recipe)
 @click.argument("store", type=click.Path(path_type=Path, exists=True))
 @click.argument("out", type=FILE)
 @click.option("--images", type=FILE, help="Root of the images, if not where they were.")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from facecore.cli.group import Recipe
 from facecore.curve import Point, Store, parse_fractions
 from facecore.embed import EmbedOptions, embed
 from facecore.manifest import read_manifest
@@ -28,7 +29,7 @@ def kept(store: Path, method: str, keep: float, out: Path) -> set[str]:
     return set(read_manifest(out)[0]["face_id"].to_pylist())
 
 
-@click.command()
+@click.command(cls=Recipe)
 @click.argument("faces", type=click.Path(path_type=Path, exists=True))
 @click.argument("teacher", type=click.Path(path_type=Path, exists=True))
 @click.argument("out", type=FILE)

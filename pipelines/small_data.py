@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from facecore.accuracy import Check, quantize_and_verify
+from facecore.cli.group import Recipe
 from facecore.curve import Point, Store
 from facecore.errors import OptionError
 from facecore.provenance import write_text_whole
@@ -23,7 +24,7 @@ POINT = "point.json"
 FILE = click.Path(path_type=Path)
 
 
-@click.command()
+@click.command(cls=Recipe)
 @click.argument("store", type=click.Path(path_type=Path, exists=True))
 @click.argument("out", type=FILE)
 @click.option("--model", type=FILE, required=True, help="Network to quantize.")
@@ -50,7 +51,7 @@ def main(
 ) -> None:
     """Quantize on every number of faces, and say what each is worth."""
     pool = Store(store, tuple(methods.split(",")), 0)
-    counts = sorted(map(int, faces.split(",")))
+    counts = sorted(int(count) if count.isdecimal() else 0 for count in faces.split(","))
     if not 0 < counts[0] <= counts[-1] <= pool.faces:
         raise OptionError(f"--faces are numbers from 1 to {pool.faces:,}, which {store} holds; got {faces}")
     for seed, count, method, loss in product(range(seeds), counts, pool.methods, losses.split(",")):

@@ -14,6 +14,8 @@ import click
 import numpy as np
 from PIL import Image
 
+from facecore.cli.group import Recipe
+from facecore.errors import OptionError
 from facecore.images import decode
 from facecore.provenance import write_text_whole, written_whole
 from facecore.readers import open_dataset
@@ -35,15 +37,10 @@ def shifted(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels[4 + down :, 4 + across :][:SIZE, :SIZE]))
 
 
-def encoded(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """As it is: encoding it again, at a quality drawn for every copy, changes it."""
-    return image
+CHANGES = (cropped, shifted, lambda image, rng: image)  # every copy is encoded again, at a quality that is drawn
 
 
-CHANGES = (cropped, shifted, encoded)
-
-
-@click.command()
+@click.command(cls=Recipe)
 @click.argument("faces", type=click.Path(path_type=Path, exists=True))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--share", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Of faces with a burst.")
@@ -51,6 +48,8 @@ CHANGES = (cropped, shifted, encoded)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all draws.")
 def swell(faces: Path, out: Path, share: float, burst: int, seed: int) -> None:
     """Copy a data set into a folder, with bursts of near-duplicates."""
+    if faces.resolve() in (out.resolve(), *out.resolve().parents):
+        raise OptionError(f"{out} lies in {faces}, from which it would be made; choose another folder")
     dataset = open_dataset(faces)
     drawn = np.random.default_rng(seed).permutation(len(dataset)) < round(share * len(dataset))
     for row, (identity, source) in enumerate(zip(*map(dataset.faces.column, ("identity", "source")), strict=True)):

@@ -16,9 +16,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from facecore.cli.group import Recipe
+from facecore.errors import OptionError
 from facecore.images import load_batches
 from facecore.manifest import read_manifest
-from facecore.progress import progress
 from facecore.provenance import write_text_whole
 from facecore.readers import open_dataset
 from facecore.select import dropped_path
@@ -30,10 +31,8 @@ SIZES = (1, 2, 3, 5, 9, 17, 33, 65)  # where the groups of faces per identity be
 def brightness(images: Path, sources: list[str]) -> npt.NDArray[np.float64]:
     """The mean grey, from 0 to 255, of the middle of every picture, (n,); NaN where it cannot be read."""
     found = np.full(len(sources), np.nan)
-    with progress(len(sources), "look", "faces") as bar:
-        for batch in load_batches(open_dataset(images).read, sources, size=112, batch_size=64, workers=2):
-            found[batch.rows] = batch.pixels[:, MIDDLE, MIDDLE].mean((1, 2, 3))
-            bar.update(len(batch.rows) + len(batch.rejected))
+    for batch in load_batches(open_dataset(images).read, sources, size=112, batch_size=64, workers=2):
+        found[batch.rows] = batch.pixels[:, MIDDLE, MIDDLE].mean((1, 2, 3))
     return found
 
 
@@ -43,7 +42,7 @@ def quarters(name: str, values: npt.NDArray[np.floating[Any]]) -> dict[str, npt.
     return {f"{name}, quarter {n + 1}": np.searchsorted(borders, values, "right") == n for n in range(4)}
 
 
-@click.command()
+@click.command(cls=Recipe)
 @click.argument("subset", type=click.Path(path_type=Path, exists=True))
 @click.option("--images", type=click.Path(path_type=Path, exists=True), help="Root of the images, for brightness.")
 @click.option("--part", "parts", multiple=True, help="Text that the sources of a group hold. May be repeated.")
@@ -64,15 +63,16 @@ def main(subset: Path, images: Path | None, parts: tuple[str, ...], out: Path | 
     groups |= quarters("length of the embedding", faces["norm"].to_numpy())
     groups |= quarters("brightness", brightness(images, sources)) if images else {}
     shares = {name: (int(mask.sum()), float(stays[mask].mean())) for name, mask in groups.items() if mask.any()}
+    for part in set(parts) - shares.keys():
+        raise OptionError(f"no source in {subset} holds {part!r}; look at its column source")
     for name, (count, share) in shares.items():
         click.echo(f"{name:<32} {count:>9,} faces, {100 * share:5.1f} % kept")
-    starved = {f"{part:g}": int((left / size < part).sum()) for part in (0.25, 0.5)}
+    starved = {part: int((left / size < float(part)).sum()) for part in ("0.25", "0.5")}
     for part, count in starved.items():
         click.echo(f"{count:,} of {len(size):,} identities keep less than {part} of their faces")
     if out:
         rows = [{"group": name, "faces": count, "kept": share} for name, (count, share) in shares.items()]
-        told = {"groups": rows, "identities": len(size), "identities_below": starved}
-        write_text_whole(out, json.dumps(told, indent=2) + "\n")
+        write_text_whole(out, json.dumps({"groups": rows, "identities": len(size), "identities_below": starved}) + "\n")
 
 
 if __name__ == "__main__":

@@ -78,10 +78,10 @@ def half():
 
 
 def elsewhere():
-    names = ["ann/0.jpg"] * 199
-    columns = {"face_id": [str(n) for n in range(200)], "identity": ["a"] * 200, "source": ["../secret.png", *names]}
+    columns = {"face_id": ["0", "1"], "identity": ["a", "a"], "source": ["../secret.png", "ann/0.jpg"]}
     pq.write_table(pa.table(columns), "m.parquet")
-    assert facecore(*EMBED.format("m.parquet").split(), "--images", "faces")[0] == 0
+    words = [*EMBED.format("m.parquet").split(), "--images", "faces", "--max-rejected", "0.5"]
+    assert facecore(*words)[0] == 0
     return pq.read_table("embeddings/rejected.parquet")["reason"][0].as_py()
 
 

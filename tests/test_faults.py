@@ -202,6 +202,15 @@ def test_where_files_cannot_be_locked_work_goes_on(here, monkeypatch):
     assert notes == ["out.parquet goes without a lock against a second run: [Errno 37] No locks available"]
 
 
+def test_where_no_file_can_be_made_work_goes_on_to_its_own_error(tmp_path, monkeypatch):
+    def nowhere(path, *rest):  # as /proc answers
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    monkeypatch.setattr(os, "open", nowhere)
+    with claimed(tmp_path / "out"):
+        pass
+
+
 def test_the_processes_of_torchrun_share_an_output(here, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     with claimed(Path("out")):

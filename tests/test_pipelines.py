@@ -155,3 +155,36 @@ def test_a_proxy_of_all_identities_is_compared_with_the_teacher(tmp_path):
     )
     assert row == {"identities": 1.0, "method": "nms", "keep": 0.5, "agree": len(ours & theirs) / 8}
     assert told == f"1 of the identities, nms: {100 * row['agree']:.1f} % of what the teacher keeps\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            "from_scratch store out --verify nonsense",
+            "a protocol is written as NAME=PAIRS or NAME=PAIRS,IMAGES; got 'nonsense'",
+        ),
+        (
+            "from_scratch store out --verify P=pairs.csv,faces --keep 7",
+            "keep is the fraction of faces to keep, in (0, 1]; got 7",
+        ),
+        (
+            "small_data store out --model net.onnx --verify P=pairs.csv,faces --faces x",
+            "--faces are numbers from 1 to 16, which store holds; got x",
+        ),
+        ("swell faces faces/in", "faces/in lies in faces, from which it would be made; choose another folder"),
+        (
+            "who_is_dropped subset.parquet --part zzz",
+            "no source in subset.parquet holds 'zzz'; look at its column source",
+        ),
+    ],
+)
+def test_a_mistake_in_a_recipe_is_one_line(words, line, tmp_path, monkeypatch):
+    faces, model, _ = made(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    embed(open_dataset(faces), model, Path("store"), EmbedOptions())
+    select(Path("store"), Nms(), keep=0.5, out=Path("subset.parquet"))
+    name, *arguments = words.split()
+    found = recipe(name)
+    done = CliRunner().invoke(found.swell if name == "swell" else found.main, arguments)
+    assert (done.exit_code, done.stderr) == (1, f"Error: {line}\n")

@@ -174,6 +174,31 @@ def test_a_part_of_which_is_asked_is_no_other(store, tmp_path):
             )
 
 
+def test_a_store_that_changes_between_the_passes_is_noticed(tmp_path):
+    def stored(faces):
+        return write_store(tmp_path / "embeddings", split(faces, CUTS))
+
+    job = Job(stored(random_faces(3, SIZES)), Nms(), tmp_path / "subset.parquet", keep=0.6)
+    step = next_step(job)
+    work(job, step, step.missing, threads=1)
+    merge(job, threads=1)
+    other = tmp_path / "other"
+    write_store(other, split(random_faces(4, SIZES), CUTS))
+    for path in (tmp_path / "embeddings" / "img_emb").iterdir():
+        path.write_bytes((other / "img_emb" / path.name).read_bytes())
+    step = next_step(job)
+    work(job, step, step.missing, threads=1)
+    with pytest.raises(DataError) as error:
+        merge(job, threads=1)
+    kept = str(error.value).partition("lead to ")[2].partition(":")[0]
+    assert int(kept) != 52
+    assert str(error.value) == (
+        f"keep 0.6 asks for 52 of 86 faces, but the parts lead to {kept}: {tmp_path / 'embeddings'} changed between "
+        f"the two passes; put it back or embed anew, remove {tmp_path / 'subset.parts'} and begin again"
+    )
+    assert not (tmp_path / "subset.parquet").exists()
+
+
 def test_what_is_missing_is_named_by_the_merge(store, tmp_path):
     job = Job(store, Nms(), tmp_path / "subset.parquet", 0.6)
     for name in ("profile", "cut"):

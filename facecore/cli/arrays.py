@@ -14,14 +14,18 @@ if TYPE_CHECKING:
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-merging = click.option("--merge", is_flag=True, help="Put together what the tasks of a job array did.")
+merging = click.option(
+    "--merge", is_flag=True, help="Put together what the tasks of an array did, and say what is next."
+)
 
 
 def array(function: _Function) -> _Function:
     """Give a command --shard-index and --num-shards."""
     for option in (
         click.option("--num-shards", type=click.IntRange(1), help="Tasks of the job array; give --shard-index, too."),
-        click.option("--shard-index", type=click.IntRange(0), help="Do the share of this task of a job array, from 0."),
+        click.option(
+            "--shard-index", type=click.IntRange(0), help="Do this task's share, from 0, of what is next."
+        ),
     ):
         function = option(function)
     return function

@@ -62,10 +62,8 @@ def end_well() -> None:
     signal.signal(signal.SIGTERM, end)
 
 
-class _Group(click.Group):
+class _OneLine(click.Command):
     """Renders what a user can mend as one line; a bug keeps its traceback."""
-
-    command_class = Command
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -79,6 +77,16 @@ class _Group(click.Group):
         except KeyboardInterrupt as interrupt:
             click.echo("Interrupted; nothing is half-written: run the same command again", err=True)
             ctx.exit(TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED)
+
+
+class _Group(_OneLine, click.Group):
+    """All commands."""
+
+    command_class = Command
+
+
+class Recipe(_OneLine):
+    """A script that puts stages together, whose mistakes are told as those of the commands."""
 
 
 def _told(error: OSError) -> str:

@@ -25,7 +25,7 @@ from facecore.parallel import cores
 from facecore.provenance import canonical_json, write_text_whole
 from facecore.select.part_files import PartFiles, Step, SurveyInParts, Unfinished
 from facecore.select.run import Counted, Job, Selection, Stage
-from facecore.select.selector import Fates, Ranked, Ranking
+from facecore.select.selector import KEPT, Fates, Ranked, Ranking
 from facecore.select.threshold import Candidates, Threshold
 
 _FATES = ("reason", "sparsity", "suppression", "rival", "rival_level")
@@ -107,6 +107,12 @@ def _finish(folder: PartFiles, stage: Stage) -> Selection:
         fates.put(stage.faces.first(number), Fates(*(part[name] for name in _FATES)))
         candidates.append(Candidates(*(part[f"candidate_{name}"] for name in _CANDIDATES)))
     stage.trim(fates, Candidates.joined(candidates), threshold)
+    target, kept = folder.job.target(stage.faces), int((fates.reason == KEPT).sum())
+    if target is not None and kept != target.count:
+        raise DataError(
+            f"{target}, but the parts lead to {kept:,}: {folder.job.store} changed between the two passes; "
+            f"put it back or embed anew, remove {folder.root} and begin again"
+        )
     selection = stage.write(folder.job, fates, threshold)
     folder.remove()
     return selection
