@@ -26,7 +26,7 @@ def read_below(root: str | os.PathLike[str], name: str) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise DataError("not an ordinary file")
         check_size(status.st_size)
-        return stream.read(MAX_BYTES)
+        return stream.read(status.st_size)  # not more: Python takes memory for as much as it is asked for
 
 
 def check_size(count: int) -> None:
