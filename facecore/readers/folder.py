@@ -115,14 +115,15 @@ class Folder:
         """
         path = os.path.join(self._root, folder)
         try:
-            with os.scandir(path) as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        self._ignored += 1
-                    else:
-                        yield entry.name, entry.is_dir()
+            with os.scandir(path) as entries:  # to its end at once: whoever asks may stop in the middle
+                found = [(entry.name, entry.is_dir()) for entry in entries]
         except OSError as error:
             raise DataError(f"cannot list {path}: {error.strerror}; make it readable, or move it elsewhere") from error
+        for name, is_folder in found:
+            if name.startswith("."):
+                self._ignored += 1
+            else:
+                yield name, is_folder
 
     def _move(self, face_ids: list[str], identities: list[str], columns: dict[str, list[pa.Array]]) -> None:
         """Turn the faces gathered so far into Arrow arrays, and forget them."""
