@@ -23,9 +23,7 @@ def array(function: _Function) -> _Function:
     """Give a command --shard-index and --num-shards."""
     for option in (
         click.option("--num-shards", type=click.IntRange(1), help="Tasks of the job array; give --shard-index, too."),
-        click.option(
-            "--shard-index", type=click.IntRange(0), help="Do this task's share, from 0, of what is next."
-        ),
+        click.option("--shard-index", type=click.IntRange(0), help="Do this task's share, from 0, of what is next."),
     ):
         function = option(function)
     return function
