@@ -50,9 +50,9 @@ def _folds(points: Sequence[dict[str, Any]], keep: float, method: str) -> Folds:
 
 
 def _above(ours: Folds, random: Folds, method: str) -> dict[str, Any]:
-    """By how many points a method is above random faces, over the seeds that both have."""
+    """By how many points a method is above random faces, over the seeds that both have; one seed does not tell."""
     both = sorted(ours.keys() & random.keys())
-    if method == RANDOM or not both:
+    if method == RANDOM or len(both) < 2:
         return {}
     above: Interval = paired_difference(*(np.array([of[seed] for seed in both]) for of in (ours, random)))
     return {"above_random": above.mean, "above_random_half": above.half, "noise": above.is_noise}
