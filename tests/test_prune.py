@@ -155,6 +155,19 @@ def test_a_network_that_lost_nothing_stays_as_it_is(tmp_path):
     np.testing.assert_allclose(by_onnxruntime(after, batch_of(4)), by_onnxruntime(model, batch_of(4)), atol=1e-4)
 
 
+def test_a_channel_that_makes_several_stays_as_it_is(tmp_path):
+    nodes = [
+        helper.make_node("Conv", ["in", "w0", "b0"], ["c0"], strides=[4, 4]),
+        helper.make_node("Conv", ["c0", "w1", "b1"], ["c1"], group=4),
+        helper.make_node("Flatten", ["c1"], ["f"]),
+        helper.make_node("Gemm", ["f", "w2", "b2"], ["out"], transB=1),
+    ]
+    constants = {"w0": floats(4, 3, 4, 4), "b0": floats(4), "w1": floats(8, 1, 1, 1), "b1": floats(8)}
+    model = loaded(model_of(nodes, {**constants, "w2": floats(6, 128), "b2": floats(6)}), tmp_path)
+    after = reconstruct(model, prune(model, 0), torch.from_numpy(batch_of(16)))
+    np.testing.assert_array_equal(*(numpy_helper.to_array(named(of, "conv_1_weight")) for of in (after, model)))
+
+
 def test_least_squares_are_those_of_the_definition():
     rng = np.random.default_rng(0)
     for equations, unknowns in ((40, 6), (6, 40)):  # solved in the smaller of both

@@ -43,7 +43,7 @@ def reconstruct(
     with torch.inference_mode():
         for twin, node, done in zip(whole.nodes, narrow.nodes, narrow.done_with, strict=True):
             there[node.output] = _computed(whole, twin, there)
-            if _is_linear(node, here[node.inputs[0]]):
+            if _is_fitted(node, here[node.inputs[0]].shape[1], narrow):
                 rows = pruned.rows.get(node.inputs[1])
                 wanted = there[node.output] if rows is None else there[node.output][:, torch.from_numpy(rows)]
                 _fit(narrow, node, here[node.inputs[0]], wanted, drawn)
@@ -59,10 +59,12 @@ def _computed(network: OnnxNetwork, node: Node, values: dict[str, Tensor]) -> Te
     return OPERATORS[node.op](inputs, node.attributes)
 
 
-def _is_linear(node: Node, read: Tensor) -> bool:
-    """Whether a node's weights can be fitted: a Gemm, or a convolution of all channels or of each by itself."""
-    dense = node.attributes.get("group", 1) in (1, read.shape[1])
-    return node.op == "Gemm" or (node.op == "Conv" and dense and set(node.attributes.get("dilations", [1])) == {1})
+def _is_fitted(node: Node, channels: int, network: OnnxNetwork) -> bool:
+    """Whether a node's weights are fitted: a Gemm, or a convolution of all channels or of one to one."""
+    if node.op != "Conv":
+        return node.op == "Gemm"
+    group, made = node.attributes.get("group", 1), len(network.weights[node.inputs[1]])
+    return (group == 1 or group == channels == made) and set(node.attributes.get("dilations", [1])) == {1}
 
 
 def _fit(network: OnnxNetwork, node: Node, read: Tensor, wanted: Tensor, drawn: torch.Generator) -> None:
