@@ -16,7 +16,7 @@ def select_speed(result: Result) -> list[str]:
             rows.append([title, *_taken(one[name]), f"{one['wall_over_reading_twice']:.2f}" if name == "nms" else ""])
     exact = all(one["exact"] for one in result["caches"].values())
     return [
-        *_table(["", "wall, s", "cpu, s", "peak, GB", "wall over reading twice"], rows),
+        *table(["", "wall, s", "cpu, s", "peak, GB", "wall over reading twice"], rows),
         "",
         f"{result['faces']:,} faces of {result['identities']:,} identities, rank {result['rank']}; "
         f"{one['kept']:,} kept, {'exactly' if exact else 'NOT exactly'} what was asked for; "
@@ -35,7 +35,7 @@ def ray_overhead(result: Result) -> list[str]:
     ]
     same = all(result[size]["same_bytes"] for size in ("all", "start"))
     return [
-        *_table(["", "wall, s", "cpu, s", "peak, GB"], rows),
+        *table(["", "wall, s", "cpu, s", "peak, GB"], rows),
         "",
         f"{result['faces']:,} faces of {result['identities']:,} identities in {result['shards']} shards, "
         f"{result['actors']} actors of Ray {result['ray']}; "
@@ -52,7 +52,7 @@ def kernel_speed(result: Result) -> list[str]:
     ]
     rows.append(["the limit", f"{result['limit_thousand_faces_per_cpu_second']:,.0f}", "1"])
     return [
-        *_table(["", "thousand faces per cpu-second", "time over the limit"], rows),
+        *table(["", "thousand faces per cpu-second", "time over the limit"], rows),
         "",
         f"{result['faces']:,} faces of {result['identities']:,} identities; numpy multiplies large float32 matrices at "
         f"{result['sgemm_gigaflops']:.0f} GF per cpu-second.",
@@ -71,7 +71,7 @@ def centre_search(result: Result) -> list[str]:
         [f"of the {result['nearest']} nearest are found", f"{result['recall']:.3f}"],
         [f"Spearman, mean cosine to the {result['nearest']} nearest, against exact", f"{result['spearman']:.3f}"],
     ]
-    return [*_table(["", ""], rows), "", f"A sample of {result['queries']:,} centres was asked for."]
+    return [*table(["", ""], rows), "", f"A sample of {result['queries']:,} centres was asked for."]
 
 
 def large_identities(result: Result) -> list[str]:
@@ -79,7 +79,7 @@ def large_identities(result: Result) -> list[str]:
     rows = [[f"{result['faces']:,} ordinary faces", *_taken(result["ordinary"]), ""]]
     for one in result["with_large"]:
         rows.append([f"and one identity of {one['size']:,}", *_taken(one), f"{one['gram_gb']:.1f}"])
-    return _table(["", "wall, s", "cpu, s", "peak, GB", "its Gram matrix would take, GB"], rows)
+    return table(["", "wall, s", "cpu, s", "peak, GB", "its Gram matrix would take, GB"], rows)
 
 
 def rivals_100k(result: Result) -> list[str]:
@@ -95,7 +95,7 @@ def rivals_100k(result: Result) -> list[str]:
         )
     skipped = [f"{name} was not run: {why}." for name, why in result["skipped"].items()]
     return [
-        *_table([*head, "cover", "reproducible"], rows),
+        *table([*head, "cover", "reproducible"], rows),
         "",
         f"{result['faces']:,} faces of {result['identities']:,} identities, {result['pairs']:,} of them "
         f"near-duplicates; {result['asked']:,} were asked for. {' '.join(skipped)}".rstrip(),
@@ -112,7 +112,7 @@ def real_faces(result: Result) -> list[str]:
             identities = f"{one['identities_kept']:,} of {one['identities']:,}"
             cells = [of["name"], one["rank"], faces, identities, f"{one['max_cosine']:.4f}", dropped]
             rows.append([*cells, f"{one['wall_seconds']:.1f}"])
-    return _table(["set", "rank", "faces kept", "identities kept", "t*", "dropped", "wall, s"], rows)
+    return table(["set", "rank", "faces kept", "identities kept", "t*", "dropped", "wall, s"], rows)
 
 
 def quantize_speed(result: Result) -> list[str]:
@@ -136,11 +136,11 @@ def quantize_speed(result: Result) -> list[str]:
         for one in result["training"]
     ]
     return [
-        *_table([*head, "times as fast", "in batches of 64"], rows),
+        *table([*head, "times as fast", "in batches of 64"], rows),
         "",
         "A training step of the same networks, all quantizers on, against one in floats:",
         "",
-        *_table(["", "faces a step", "float, cpu, s", *(f"{of} / float" for of in WIDTHS)], steps),
+        *table(["", "faces a step", "float, cpu, s", *(f"{of} / float" for of in WIDTHS)], steps),
     ]
 
 
@@ -157,26 +157,11 @@ def data_loading(result: Result) -> list[str]:
         for one in result["runs"]
     ]
     return [
-        *_table(["", "network", "faces trained on in a second", "of it waiting", "loaded alone, in a second"], rows),
+        *table(["", "network", "faces trained on in a second", "of it waiting", "loaded alone, in a second"], rows),
         "",
         f"{result['faces']:,} faces of {result['identities']:,} identities, {result['workers']} threads that load; "
         f"batches of {result['batch_size']}.",
     ]
-
-
-def sources(result: Result) -> list[str]:
-    """Points lost to each source."""
-    protocols = list(dict.fromkeys(name for one in result["networks"] for name in one["accuracy"]))
-    rows = []
-    for one in result["networks"]:
-        lost = []
-        for name in protocols:
-            found = one["accuracy"].get(name)
-            before = 100 * found["float"] if found else 0
-            lost += [f"{before - 100 * found[of]:.2f}" for of in ("calibrated", "fine_tuned")] if found else ["", ""]
-        rows.append([one["bits"], one["source"], f"{one['faces']:,}", *lost])
-    head = [f"{name}, {of}" for name in protocols for of in ("calibrated", "fine-tuned")]
-    return [*_table(["", "source", "faces", *head], rows), "", f"Points lost; {result['steps']:,} steps each."]
 
 
 def readers_speed(result: Result) -> list[str]:
@@ -191,26 +176,10 @@ def readers_speed(result: Result) -> list[str]:
         rows.append([name, *cells[0], *cells[1]])
     head = ["images a second", "over the bare loop", "the same of cpu-seconds"]
     return [
-        *_table(["", *head, "shuffled: images a second", *head[1:]], rows),
+        *table(["", *head, "shuffled: images a second", *head[1:]], rows),
         "",
         f"{result['faces']:,} faces of 112 x 112, {result['workers']} threads.",
     ]
-
-
-def curves(result: Result) -> list[str]:
-    """Points lost at every fraction, by method, and what is above random."""
-    rows, told = [], []
-    for one in result["pools"]:
-        above = {(of["protocol"], float(of["fraction"]), of["method"]): of for of in one["differences"]}
-        for of in one["points"]:
-            difference = above.get((of["protocol"], of["fraction"], of["method"]))
-            cells = [one["pool"], of["protocol"], f"{of['fraction']:g}", f"{of['faces']:,}", of["method"]]
-            figures = [str(of["seeds"]), f"{100 * of['accuracy']:.2f}", f"{of['points_lost']:.2f}"]
-            rows.append([*cells, *figures, _difference(difference) if difference else ""])
-        references = ", ".join(f"{of['method']} {100 * of['accuracy']:.2f} %" for of in one["references"])
-        told.append(f"Pool {one['pool']}: {one['bits']}, {one['steps']:,} steps at every point; {references}.")
-    head = ["pool", "tested on", "fraction", "faces", "method", "seeds", "accuracy, %", "points lost", "above random"]
-    return [*_table(head, rows), "", *told]
 
 
 def soak(result: Result) -> list[str]:
@@ -226,7 +195,7 @@ def soak(result: Result) -> list[str]:
         for name in ("embed", "nms")
     )
     return [
-        *_table(["", "resident, MB", "open files", "threads", "processes"], rows),
+        *table(["", "resident, MB", "open files", "threads", "processes"], rows),
         "",
         f"{result['faces']:,} faces. Mean resident memory in the first and the second half, in MB: {means}.",
     ]
@@ -237,57 +206,17 @@ def ijb_size(result: Result) -> list[str]:
     whole = result["whole"]
     rows = [[of["stage"], f"{of['seconds']:.2f}", "", ""] for of in result["stages"]]
     return [
-        *_table(["", "wall, s", "cpu, s", "peak, GB"], [*rows, ["the whole process", *_taken(whole)]]),
+        *table(["", "wall, s", "cpu, s", "peak, GB"], [*rows, ["the whole process", *_taken(whole)]]),
         "",
         f"{result['pairs']:,} pairs of {result['templates']:,} templates of {result['images']:,} images.",
     ]
-
-
-def which_rank(result: Result) -> list[str]:
-    """What is learnt from scratch, best first."""
-    rows, told = [], []
-    for pool in result["pools"]:
-        for of in pool["rows"]:
-            cells = [pool["pool"], f"{of['keep']:g}", f"{of['faces']:,}", of["method"], str(of["seeds"])]
-            spread = "" if of["half"] is None else f" +- {of['half']:.2f}"
-            above = ""
-            if "above_random" in of:
-                above = f"{of['above_random']:+.2f} +- {of['above_random_half']:.2f}{', noise' if of['noise'] else ''}"
-            rows.append([*cells, f"{of['accuracy']:.2f}{spread}", above])
-        told.append(f"Pool {pool['pool']}: {pool['steps']:,} steps at every point, tested on {pool['protocol']}.")
-    head = ["pool", "keep", "faces", "method", "seeds", "accuracy, %", "above random"]
-    return [*_table(head, rows), "", *told]
-
-
-def fairness(result: Result) -> list[str]:
-    """The share kept of every group, a column a subset."""
-    subsets = result["subsets"]
-    names = list(dict.fromkeys(of["group"] for one in subsets for of in one["groups"]))
-    shares = [{of["group"]: f"{100 * of['kept']:.1f}" for of in one["groups"]} for one in subsets]
-    rows = [[name, *(share.get(name, "") for share in shares)] for name in names]
-    for part in subsets[0]["identities_below"]:
-        counts = [f"{one['identities_below'][part]:,} of {one['identities']:,}" for one in subsets]
-        rows.append([f"identities that keep under {part}", *counts])
-    heads = [f"{one['pool']}, {_way(one)}" for one in subsets]
-    return [*_table(["% kept of", *heads], rows)]
-
-
-def _way(of: Mapping[str, Any]) -> str:
-    """How a subset was chosen, in a few words."""
-    floor = f", min-share {of['min_share']:g}" if of["min_share"] else ""
-    return f"{of['method']} {of['rank'] or ''}".strip() + f" {of['keep']:g}{floor}"
-
-
-def _difference(of: Mapping[str, str]) -> str:
-    points, half = float(of["points_above_random"]), float(of["half_interval"])
-    return f"{points:+.2f} +- {half:.2f}{', noise' if of['noise'] == 'true' else ''}"
 
 
 def _taken(medians: Mapping[str, float]) -> list[str]:
     return [f"{medians[name]:.2f}" for name in ("wall_seconds", "cpu_seconds", "peak_gb")]
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """The lines of a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return [f"| {' | '.join(cells)} |" for cells in lines]

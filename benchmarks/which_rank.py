@@ -1,15 +1,17 @@
 """What a small network learns from scratch from the faces that each method keeps.
 
-python benchmarks/which_rank.py CFP=scratch/cfp "CFP, swollen=scratch/swollen"
+python benchmarks/which_rank.py CFP=scratch/cfp "CFP, swollen=scratch/swollen,scratch/swollen-240"
 
-Each argument is the name of a pool of faces and a folder that pipelines/from_scratch.py filled, complete or not.
+Each argument is the name of a pool of faces and folders that pipelines/from_scratch.py filled, complete or not. Points
+of one pool may differ in their steps; each is compared with as many random faces at as many steps, and with the whole
+pool.
 """
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,7 @@ from click.testing import CliRunner
 from record import arguments, recipe, write_result
 from sources import example
 
+from facecore.curve.options import ALL
 from facecore.curve.pools import RANDOM
 from facecore.curve.statistics import Interval, over_seeds, paired_difference
 from facecore.embed import EmbedOptions, embed
@@ -25,37 +28,70 @@ from facecore.readers import open_dataset
 Folds = dict[int, npt.NDArray[np.float64]]  # by seed, the accuracy of every fold in %
 
 
-def found(name: str, folder: Path) -> dict[str, Any]:
-    """The means over seeds of one pool, best first at each fraction, and what is above random."""
-    points = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*/point.json"))]
-    if len({(point["protocol"], point["steps"], point["min_per_identity"]) for point in points}) != 1:
-        raise SystemExit(f"{folder} holds no points, or points made otherwise than others; give them folders")
+class Place(NamedTuple):
+    """Where points can be compared: the same number of faces of one pool, trained on for as many steps."""
+
+    keep: float
+    steps: int
+
+
+def found(name: str, folders: Sequence[Path]) -> dict[str, Any]:
+    """The means over seeds of one pool, best first at each place."""
+    points = [
+        json.loads(path.read_text(encoding="utf-8")) for of in folders for path in sorted(of.glob("*/point.json"))
+    ]
+    if len({(point["protocol"], point["min_per_identity"]) for point in points}) != 1:
+        raise SystemExit(f"{name}: no points, or points made otherwise than others; give them names of their own")
+    by_place = {(Place(point["fraction"], point["steps"]), point["method"]) for point in points}
+    whole = [_folds(points, place, ALL) for place, method in sorted(by_place) if method == ALL]
     rows = []
-    for keep, method in dict.fromkeys((point["fraction"], point["method"]) for point in points):
-        ours, random = (_folds(points, keep, one) for one in (method, RANDOM))
-        at = [point for point in points if (point["fraction"], point["method"]) == (keep, method)]
-        mean = over_seeds(np.array([of.mean() for of in ours.values()]))
-        row = {"method": method, "keep": keep, "faces": at[0]["faces"], "seeds": len(ours), "accuracy": mean.mean}
-        rows.append({**row, "half": mean.half, **_above(ours, random, method)})
+    for place, method in sorted(by_place):
+        ours, random = _folds(points, place, method), _folds(points, place, RANDOM)
+        faces = next(point["faces"] for point in points if point["fraction"] == place.keep)
+        rows.append(
+            {
+                **{"method": method, **place._asdict(), "faces": faces, "seeds": len(ours)},
+                **_told("accuracy", over_seeds(np.array([of.mean() for of in ours.values()]))),
+                **(_told("above_random", _above(ours, random)) if method not in (ALL, RANDOM) else {}),
+                **(_told("above_whole", _above(ours, whole[-1])) if method != ALL and whole else {}),
+            }
+        )
     return {
         "pool": name,
-        **{key: points[0][key] for key in ("protocol", "steps", "min_per_identity")},
-        "rows": sorted(rows, key=lambda row: (-row["keep"], -row["accuracy"])),
+        **{key: points[0][key] for key in ("protocol", "min_per_identity")},
+        "rows": sorted(rows, key=lambda row: (-row["keep"], -row["steps"], -row["accuracy"])),
     }
 
 
-def _folds(points: Sequence[dict[str, Any]], keep: float, method: str) -> Folds:
-    at = [point for point in points if (point["fraction"], point["method"]) == (keep, method)]
+def over_places(pools: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """By how many points each method is above random faces, in the mean over the places where both were run."""
+    told: dict[str, list[float]] = {}
+    for pool in pools:
+        for row in pool["rows"]:
+            if row.get("above_random") is not None:
+                told.setdefault(row["method"], []).append(row["above_random"])
+    rows = [
+        {"method": method, "places": len(values), **_told("above_random", over_seeds(np.array(values)))}
+        for method, values in told.items()
+    ]
+    return sorted(rows, key=lambda row: (-row["places"], -row["above_random"]))
+
+
+def _folds(points: Sequence[dict[str, Any]], place: Place, method: str) -> Folds:
+    at = [point for point in points if (point["fraction"], point["steps"], point["method"]) == (*place, method)]
     return {point["seed"]: 100 * np.array(point["folds"]) for point in at}
 
 
-def _above(ours: Folds, random: Folds, method: str) -> dict[str, Any]:
-    """By how many points a method is above random faces, over the seeds that both have; one seed does not tell."""
-    both = sorted(ours.keys() & random.keys())
-    if method == RANDOM or len(both) < 2:
-        return {}
-    above: Interval = paired_difference(*(np.array([of[seed] for seed in both]) for of in (ours, random)))
-    return {"above_random": above.mean, "above_random_half": above.half, "noise": above.is_noise}
+def _above(ours: Folds, theirs: Folds) -> Interval | None:
+    """By how many points a method is above another, over the seeds that both have; one seed does not tell."""
+    both = sorted(ours.keys() & theirs.keys())
+    return (
+        paired_difference(*(np.array([of[seed] for seed in both]) for of in (ours, theirs))) if len(both) > 1 else None
+    )
+
+
+def _told(name: str, interval: Interval | None) -> dict[str, float | None]:
+    return {name: interval.mean, f"{name}_half": interval.half} if interval else {}
 
 
 def smallest(folder: Path) -> Path:
@@ -72,14 +108,14 @@ def smallest(folder: Path) -> Path:
 def main() -> None:
     """Collect and write the result."""
     parser = arguments(__doc__, "which_rank")
-    parser.add_argument("pools", nargs="*", metavar="NAME=FOLDER")
+    parser.add_argument("pools", nargs="*", metavar="NAME=FOLDER[,FOLDER]")
     given = parser.parse_args()
     with TemporaryDirectory() as temporary:
-        folders = {name: Path(folder) for name, folder in (text.split("=", 1) for text in given.pools)}
+        folders = {name: of.split(",") for name, of in (text.split("=", 1) for text in given.pools)}
         if given.smoke:
-            folders = {"grey": smallest(Path(temporary))}
-        pools = [found(name, folder) for name, folder in folders.items()]
-    write_result(given.out, {"pools": pools})
+            folders = {"grey": [str(smallest(Path(temporary)))]}
+        pools = [found(name, [Path(folder) for folder in of]) for name, of in folders.items()]
+    write_result(given.out, {"pools": pools, "over_places": over_places(pools)})
 
 
 if __name__ == "__main__":

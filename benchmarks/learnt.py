@@ -1,0 +1,184 @@
+"""How each result about what networks learn is told: the lines of a Markdown table, and what is said under it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from told import Result, table
+
+PUBLISHED = {  # points that QuantFace's MobileFaceNet loses with real faces (arXiv 2206.10526, its table of results)
+    "w8a8": {"LFW": 0.12, "CFP-FP": 0.75},
+    "w6a6": {"LFW": 0.39, "CFP-FP": 3.95},
+}
+
+
+def sources(result: Result) -> list[str]:
+    """Points lost to each source beside the published ones, sizes and times."""
+    protocols = list(dict.fromkeys(name for one in result["networks"] for name in one["accuracy"]))
+    rows = []
+    for bits in dict.fromkeys(one["bits"] for one in result["networks"]):
+        for one in result["networks"]:
+            if one["bits"] == bits:
+                lost = [cell for name in protocols for cell in _lost(one["accuracy"].get(name))]
+                rows.append(
+                    [
+                        bits,
+                        one["source"],
+                        f"{one['faces']:,}",
+                        *lost,
+                        f"{one['bytes'] / 1e6:.2f}",
+                        f"{one['times_as_fast']:.1f}",
+                    ]
+                )
+        if bits in PUBLISHED:
+            cells = [cell for name in protocols for cell in ("", f"{PUBLISHED[bits][name]:.2f}")]
+            rows.append(
+                [bits, "QuantFace, as published", "5,822,653", *cells, {"w8a8": "1.10", "w6a6": "0.79"}[bits], ""]
+            )
+    head = [f"{name}, {of}" for name in protocols for of in ("calibrated", "fine-tuned")]
+    before = {name: 100 * of["float"] for one in result["networks"] for name, of in one["accuracy"].items()}
+    told = " and ".join(f"{before[name]:.2f} % on {name}" for name in protocols)
+    return [
+        *table(["", "source", "faces", *head, "MB", "times as fast"], rows),
+        "",
+        f"Points lost; {result['steps']:,} steps each. The float network has {told}, and "
+        f"{result['float_bytes'] / 1e6:.2f} MB; that of the paper has 99.47 % and 91.59 %, 4.21 MB, and 11,372 steps.",
+    ]
+
+
+def _lost(found: Mapping[str, float] | None) -> list[str]:
+    if found is None:
+        return ["", ""]
+    return [f"{100 * (found['float'] - found[stage]):.2f}" for stage in ("calibrated", "fine_tuned")]
+
+
+def curves(result: Result) -> list[str]:
+    """Points lost at every fraction, by method, and what is above random."""
+    rows, told = [], []
+    for one in result["pools"]:
+        above = {(of["protocol"], float(of["fraction"]), of["method"]): of for of in one["differences"]}
+        for of in one["points"]:
+            difference = above.get((of["protocol"], of["fraction"], of["method"]))
+            cells = [one["pool"], of["protocol"], f"{of['fraction']:g}", f"{of['faces']:,}", of["method"]]
+            figures = [str(of["seeds"]), f"{100 * of['accuracy']:.2f}", f"{of['points_lost']:.2f}"]
+            rows.append([*cells, *figures, _difference(difference) if difference else ""])
+        references = ", ".join(f"{of['method']} {100 * of['accuracy']:.2f} %" for of in one["references"])
+        told.append(f"Pool {one['pool']}: {one['bits']}, {one['steps']:,} steps at every point; {references}.")
+    head = ["pool", "tested on", "fraction", "faces", "method", "seeds", "accuracy, %", "points lost", "above random"]
+    return [*table(head, rows), "", *told]
+
+
+def which_rank(result: Result) -> list[str]:
+    """What is learnt from scratch, best first, and each method over all places."""
+    rows, told = [], []
+    for pool in result["pools"]:
+        for of in pool["rows"]:
+            cells = [pool["pool"], f"{of['keep']:g}", f"{of['steps']:,}", f"{of['faces']:,}", of["method"]]
+            accuracy = _mean(of["accuracy"], of["accuracy_half"], signed=False)
+            rows.append([*cells, str(of["seeds"]), accuracy, _above(of, "above_random"), _above(of, "above_whole")])
+        told.append(f"Pool {pool['pool']}: tested on {pool['protocol']}.")
+    head = ["pool", "keep", "steps", "faces", "method", "seeds", "accuracy, %", "above random", "above the whole pool"]
+    over = [[of["method"], str(of["places"]), _above(of, "above_random")] for of in result["over_places"]]
+    return [
+        *table(head, rows),
+        "",
+        *told,
+        "",
+        "The mean over the places above (a pool, a fraction, a number of steps) where both have two seeds or more:",
+        "",
+        *table(["method", "places", "above random"], over),
+    ]
+
+
+def _above(of: Mapping[str, Any], name: str) -> str:
+    """A difference in points with its 95 % interval, or nothing where it was not measured."""
+    return "" if of.get(name) is None else _mean(of[name], of[f"{name}_half"], signed=True)
+
+
+def _mean(mean: float, half: float | None, *, signed: bool) -> str:
+    """A mean and half the width of its interval; a difference is said to be noise if that holds 0."""
+    spread = "" if half is None else f" +- {half:.2f}"
+    noise = ", noise" if signed and (half is None or abs(mean) <= half) else ""
+    return f"{mean:{'+' if signed else ''}.2f}{spread}{noise}"
+
+
+def small_data(result: Result) -> list[str]:
+    """Points lost by the number of faces, a column a loss and a way to choose."""
+    ways = list(dict.fromkeys((of["loss"], of["method"]) for of in result["points"]))
+    lost = {(of["bits"], of["faces"], of["loss"], of["method"]): of for of in result["points"]}
+    rows = []
+    for bits, faces in sorted({(of["bits"], of["faces"]) for of in result["points"]}, key=lambda at: (at[0], at[1])):
+        cells = [lost.get((bits, faces, *way)) for way in ways]
+        rows.append([bits, f"{faces:,}", *("" if of is None else f"{of['points_lost']:.2f}" for of in cells)])
+    heads = [f"{loss}, {method}" for loss, method in ways]
+    seeds = sorted({of["seeds"] for of in result["points"]})
+    return [
+        *table(["", "faces", *heads], rows),
+        "",
+        f"Points of accuracy lost on {result['protocol']}, {result['steps']:,} steps each; "
+        f"seeds: {', '.join(map(str, seeds))}.",
+    ]
+
+
+def proxy_share(result: Result) -> list[str]:
+    """What proxies of a share keep, and what is learnt from it."""
+    rows = []
+    for of in result["rows"]:
+        accuracy = "" if of["accuracy"] is None else _mean(of["accuracy"], of["accuracy_half"], signed=False)
+        agree = "" if of["agree"] is None else f"{100 * of['agree']:.1f}"
+        rows.append([of["proxy"], of["method"], agree, str(of["seeds"]), accuracy])
+    head = ["identities the proxy learnt from", "method", "kept as by the teacher, %", "seeds", "accuracy, %"]
+    return [
+        *table(head, rows),
+        "",
+        f"{result['faces_in_all']:,} faces, keep {result['keep']:g}: of two draws that know nothing of each other "
+        f"{100 * result['keep']:.0f} % agree. Tested on {result['protocol']}.",
+    ]
+
+
+def headline(result: Result) -> list[str]:
+    """Accuracy and time at a fraction, as measured, then what longer trainings would save."""
+    seconds = result["seconds"]
+    rows = [["the whole pool", f"{result['faces']:,}", f"{seconds['train_whole']:.1f}", "", "", "100"]]
+    for of in result["methods"]:
+        saved = [f"{seconds['train_whole'] / (seconds['train_part'] + more):.2f}" for more in (0, result["selection"])]
+        rows.append(
+            [of["method"], f"{result['kept']:,}", f"{seconds['train_part']:.1f}", *saved, f"{of['relative']:.1f}"]
+        )
+    longer = [
+        [of["network"], str(of["epochs"]), of["proxy"], f"{of['not_counted']:.2f}", f"{of['counted']:.2f}"]
+        for of in result["longer"]
+    ]
+    costs = ", ".join(f"{name.replace('_', ' ')} {value:.1f} s" for name, value in seconds.items())
+    return [
+        *table(["", "faces", "training, s", "times as fast", "selection counted", "accuracy, % of the whole's"], rows),
+        "",
+        f"Whole processes: {costs}.",
+        "",
+        "From the same costs a face, computed, not run:",
+        "",
+        *table(["network trained", "epochs", "proxy", "times as fast", "selection counted"], longer),
+    ]
+
+
+def fairness(result: Result) -> list[str]:
+    """The share kept of every group, a column a subset."""
+    subsets = result["subsets"]
+    names = list(dict.fromkeys(of["group"] for one in subsets for of in one["groups"]))
+    shares = [{of["group"]: f"{100 * of['kept']:.1f}" for of in one["groups"]} for one in subsets]
+    rows = [[name, *(share.get(name, "") for share in shares)] for name in names]
+    for part in subsets[0]["identities_below"]:
+        counts = [f"{one['identities_below'][part]:,} of {one['identities']:,}" for one in subsets]
+        rows.append([f"identities that keep under {part}", *counts])
+    heads = [f"{one['pool']}, {_way(one)}" for one in subsets]
+    return [*table(["% kept of", *heads], rows)]
+
+
+def _way(of: Mapping[str, Any]) -> str:
+    """How a subset was chosen, in a few words."""
+    floor = f", min-share {of['min_share']:g}" if of["min_share"] else ""
+    return f"{of['method']} {of['rank'] or ''}".strip() + f" {of['keep']:g}{floor}"
+
+
+def _difference(of: Mapping[str, str]) -> str:
+    points, half = float(of["points_above_random"]), float(of["half_interval"])
+    return f"{points:+.2f} +- {half:.2f}{', noise' if of['noise'] == 'true' else ''}"

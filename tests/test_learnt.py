@@ -1,0 +1,90 @@
+"""What the collectors of trainings say, against figures that one can add up by hand."""
+
+import json
+
+import pytest
+import which_rank
+from learnt import headline, sources
+
+FOLDS = (0.70, 0.80)
+
+
+def point(folder, method, keep, seed, more, steps=10, faces=10):
+    """A finished training whose folds are each so many points above FOLDS."""
+    path = folder / f"{method}-{keep}-{seed}-{steps}" / "point.json"
+    path.parent.mkdir(parents=True)
+    told = {"method": method, "fraction": keep, "seed": seed, "steps": steps, "faces": faces}
+    how = {"protocol": "pairs", "min_per_identity": None, "folds": [fold + more / 100 for fold in FOLDS]}
+    path.write_text(json.dumps({**told, **how}))
+
+
+@pytest.fixture
+def pool(tmp_path):
+    for seed in (0, 1):
+        point(tmp_path, "all", 1.0, seed, 4)
+        point(tmp_path, "random", 0.5, seed, 0, faces=5)
+        point(tmp_path, "nms", 0.5, seed, 1 + seed, faces=5)
+        point(tmp_path, "random", 0.5, seed, -6, steps=5, faces=5)
+        point(tmp_path, "nms", 0.5, seed, -9, steps=5, faces=5)
+    point(tmp_path, "kcenter", 0.5, 0, 3, faces=5)
+    return which_rank.found("made up", [tmp_path])
+
+
+def test_every_place_is_compared_with_random_and_with_the_whole_pool(pool):
+    rows = [(row["keep"], row["steps"], row["method"], round(row["accuracy"], 9)) for row in pool["rows"]]
+    assert rows == [
+        (1.0, 10, "all", 79.0),
+        (0.5, 10, "kcenter", 78.0),
+        (0.5, 10, "nms", 76.5),
+        (0.5, 10, "random", 75.0),
+        (0.5, 5, "random", 69.0),
+        (0.5, 5, "nms", 66.0),
+    ]
+    above = {(row["method"], row["steps"]): row.get("above_random") for row in pool["rows"]}
+    assert above[("nms", 10)] == pytest.approx(1.5)
+    assert above[("nms", 5)] == pytest.approx(-3.0)
+    assert above[("random", 10)] is above[("all", 10)] is above[("kcenter", 10)] is None  # of itself; one seed
+    whole = {(row["method"], row["steps"]): row.get("above_whole") for row in pool["rows"]}
+    assert whole[("nms", 10)] == pytest.approx(-2.5)
+    assert whole[("random", 5)] == pytest.approx(-10.0)
+
+
+def test_a_method_is_told_over_all_places(pool):
+    (row,) = which_rank.over_places([pool])
+    assert (row["method"], row["places"]) == ("nms", 2)
+    assert row["above_random"] == pytest.approx((1.5 - 3.0) / 2)
+
+
+def test_points_of_two_protocols_are_no_pool(tmp_path):
+    point(tmp_path, "nms", 0.5, 0, 1)
+    other = tmp_path / "other" / "point.json"
+    other.parent.mkdir()
+    other.write_text((tmp_path / "nms-0.5-0-10" / "point.json").read_text().replace("pairs", "others"))
+    with pytest.raises(SystemExit, match="made up: no points, or points made otherwise than others"):
+        which_rank.found("made up", [tmp_path])
+
+
+def test_the_headline_counts_the_selection():
+    seconds = {"embed": 8.0, "nms": 2.0, "train_whole": 100.0, "train_part": 60.0, "small": 1.0}
+    row = {"method": "nms", "relative": 99.5}
+    longer = {"network": "mbf", "epochs": 20, "proxy": "tiny", "not_counted": 1 / 0.6, "counted": 1.6}
+    told = headline(
+        {"seconds": seconds, "selection": 10.0, "faces": 100, "kept": 60, "methods": [row], "longer": [longer]}
+    )
+    assert "| nms | 60 | 60.0 | 1.67 | 1.43 | 99.5 |" in told
+    assert "| mbf | 20 | tiny | 1.67 | 1.60 |" in told
+
+
+def test_sources_stand_beside_what_was_published():
+    accuracy = {"LFW": {"float": 0.99, "calibrated": 0.95, "fine_tuned": 0.98}}
+    one = {
+        "source": "CFP",
+        "bits": "w8a8",
+        "faces": 3500,
+        "bytes": 1_100_000,
+        "times_as_fast": 2.0,
+        "accuracy": accuracy,
+    }
+    told = sources({"networks": [one], "steps": 60, "float_bytes": 4_000_000})
+    assert "| w8a8 | CFP | 3,500 | 4.00 | 1.00 | 1.10 | 2.0 |" in told
+    assert "| w8a8 | QuantFace, as published | 5,822,653 |  | 0.12 | 1.10 |  |" in told
