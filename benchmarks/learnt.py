@@ -101,7 +101,7 @@ def _mean(mean: float, half: float | None, *, signed: bool) -> str:
     return f"{mean:{'+' if signed else ''}.2f}{spread}{noise}"
 
 
-def small_data(result: Result) -> list[str]:
+def how_few(result: Result) -> list[str]:
     """Points lost by the number of faces, a column a loss and a way to choose."""
     ways = list(dict.fromkeys((of["loss"], of["method"]) for of in result["points"]))
     lost = {(of["bits"], of["faces"], of["loss"], of["method"]): of for of in result["points"]}
@@ -119,7 +119,7 @@ def small_data(result: Result) -> list[str]:
     ]
 
 
-def proxy_share(result: Result) -> list[str]:
+def proxies(result: Result) -> list[str]:
     """What proxies of a share keep, and what is learnt from it."""
     rows = []
     for of in result["rows"]:

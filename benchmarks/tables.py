@@ -1,4 +1,4 @@
-"""Write benchmarks/README.md from the results.
+"""Write benchmarks/README.md from the results, and draw its pictures.
 
 python benchmarks/tables.py
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import learnt
+import plots
 import told
 from record import RESULTS
 
@@ -182,20 +183,20 @@ SECTIONS = (
         learnt.which_rank,
     ),
     Section(
-        "small_data",
+        "how_few",
         "How few faces will do",
         "The MobileFaceNet quantized on more and more faces of LFW, by two losses and two ways to choose, and verified "
         "on other people. The commit is of the collecting.",
-        "small_data.py FOLDER, from what pipelines/small_data.py left there",
-        learnt.small_data,
+        "how_few.py FOLDER, from what pipelines/small_data.py left there",
+        learnt.how_few,
     ),
     Section(
-        "proxy_share",
+        "proxies",
         "How small a proxy will do",
         "What is kept of LFW, swollen, by the embeddings of small networks that learnt from a share of its identities, "
         "against what the MobileFaceNet keeps; then a network trained from scratch on it.",
-        "proxy_share.py proxies/agreement.json 0.1=scratch/0.1 0.3=scratch/0.3 1=scratch/1 teacher=scratch/lfw",
-        learnt.proxy_share,
+        "proxies.py proxies/agreement.json 0.1=scratch/0.1 0.3=scratch/0.3 1=scratch/1 teacher=scratch/lfw",
+        learnt.proxies,
     ),
     Section(
         "fairness",
@@ -241,7 +242,8 @@ def _made_with(made: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    """Write README.md beside this file."""
+    """Write README.md beside this file, and draw its pictures."""
+    plots.which_rank(json.loads((RESULTS / "which_rank.json").read_text(encoding="utf-8")), RESULTS / "which_rank.png")
     Path(__file__).with_name("README.md").write_text(readme(RESULTS), encoding="utf-8")
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import os
 import pkgutil
+import re
 import types
 import typing
 from collections.abc import Callable
@@ -14,13 +15,20 @@ import click
 from click.core import ParameterSource
 
 from facecore.claims import claimed
+from facecore.errors import OptionError
 from facecore.images import Preprocess
-from facecore.storage import is_remote
+from facecore.storage import is_address, is_remote, located
 
 WRITTEN = ("out", "drop", "receipt", "roc")  # the options that name what a command writes
 SHARED = "shard_index"  # the option of a task in an array, which writes one part of an output
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def counted(count: int, noun: str) -> str:
+    """Such as 1 face, 2 faces, 1,000 identities."""
+    nouns = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count:,} {noun if count == 1 else nouns}"
 
 
 def verbose(function: _Function) -> _Function:
@@ -36,12 +44,55 @@ def verbose(function: _Function) -> _Function:
     return option(function)
 
 
+class _Place(click.Path):
+    """A path; remote ones too, if the command can do with them."""
+
+    def __init__(self, *, remote: bool) -> None:
+        super().__init__()
+        self._remote = remote
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if "\0" in str(value):
+            self.fail(f"{value!r} is no path: it holds a NUL", param, ctx)
+        if is_address(value) and not self._remote:
+            what = param.get_error_hint(ctx).strip("'") if param and ctx else "this"
+            raise OptionError(f"{what} takes a local path, not {value}; copy it to this machine, or from it")
+        return located(value)
+
+
+FILE = _Place(remote=False)
+PLACE = _Place(remote=True)  # a local path, or an address as s3://bucket/faces
+
+
 class Command(click.Command):
     """A command that nobody else may write to the same place during, see `claimed`."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        with claimed(*_written_alone(ctx)):
-            return super().invoke(ctx)
+        try:
+            self.gather(ctx)
+            with claimed(*_written_alone(ctx)):
+                return super().invoke(ctx)
+        except OptionError as error:
+            raise OptionError(_as_options(str(error), ctx)) from error
+
+    def gather(self, ctx: click.Context) -> None:
+        """Make of the values given what the function takes."""
+
+
+def _as_options(told: str, ctx: click.Context) -> str:
+    """A mistake that is told of Python's names, told of the options; names that are also words, where it begins.
+
+    A name that was given as a value, as a folder called faces, is left as it is.
+    """
+    given = set(map(str, ctx.params.values()))
+    options = [of for of in ctx.command.get_params(ctx) if isinstance(of, click.Option) and of.name not in given]
+    flags = {of.name: of.opts[0] for of in options}
+
+    def flag(match: re.Match[str]) -> str:
+        word = match[0]
+        return flags.get(word, word) if "_" in word or match.start() == 0 else word
+
+    return re.sub(r"(?<![\w/.-])[a-z][a-z0-9_]*(?![\w/.-])", flag, told)
 
 
 def _written_alone(ctx: click.Context) -> list[Path]:
@@ -66,7 +117,7 @@ class StageCommand(Command):
         *own, helping = super().get_params(ctx)
         return [*own, *(option for field in self._fields() for option in _options(*field)), helping]
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def gather(self, ctx: click.Context) -> None:
         values = {}
         for field, kind in self._fields():
             if kind is Preprocess:
@@ -76,7 +127,6 @@ class StageCommand(Command):
             else:
                 values[field.name] = ctx.params.pop(field.name)
         ctx.params["options"] = pkgutil.resolve_name(self.options)(**values)
-        return super().invoke(ctx)
 
     def _fields(self) -> list[tuple["dataclasses.Field[Any]", Any]]:
         return _typed_fields(pkgutil.resolve_name(self.options))
@@ -106,7 +156,7 @@ def _option(field: "dataclasses.Field[Any]", kind: Any, default: Any) -> click.O
     parse = field.metadata.get("parse")
     return click.Option(
         [f"{flag}/--no-{flag[2:]}" if kind is bool else flag],
-        type=bool if kind is bool else click.types.FuncParamType(parse) if parse else kind,
+        type=FILE if kind is Path else click.types.FuncParamType(parse) if parse else kind,
         default=str(default) if parse else default,
         show_default=default is not None,
         help=field.metadata["help"],

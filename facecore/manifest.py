@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from facecore.errors import DataError, OptionError
+from facecore.parquet import check_expansion
 from facecore.provenance import FOOTER_KEY, Provenance, written_whole
 from facecore.storage import for_arrow
 
@@ -62,13 +63,14 @@ def check_manifest_path(path: Path) -> None:
 def read_manifest(path: Path) -> tuple[pa.Table, Provenance | None]:
     """The rows of a manifest, checked, and what made it (None if facecore did not).
 
-    Raises DataError if the file is missing, not Parquet, or not a manifest.
+    Raises DataError if the file is missing, not Parquet, or not a manifest, or would take absurdly much memory.
     """
     if path.is_dir():
         raise DataError(f"{path} is a folder, not a manifest; facecore nms writes one")
     if not path.is_file():
         raise DataError(f"no manifest at {path}; facecore nms writes one")
     try:
+        check_expansion(path)
         table = pq.read_table(for_arrow(path))
         table.validate(full=True)  # that names are UTF-8
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of a column's name

@@ -13,8 +13,9 @@ import re
 import threading
 import warnings
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -22,6 +23,7 @@ from facecore.errors import OptionError, StorageError
 
 ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 ON_DISK = ("file", "local")  # schemes of local paths
+DOUBTFUL = ("exists", "isdir", "isfile", "find", "glob")  # what fsspec answers with no, or nothing, after any error
 BLOCK = 1 << 20  # bytes of a remote file that are fetched at a time, where it is read like a local one
 AHEAD = 1 << 16  # bytes fetched at a place, where records of unknown length follow each other: a few faces
 
@@ -45,11 +47,19 @@ def located(text: str | Path) -> Path:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of storage that universal_pathlib has no class of its own for
             # listings are not kept: what another process has written since, is there
-            return cast(Path, UPath(text, use_listings_cache=False))
+            address = UPath(text, use_listings_cache=False)
+            address._fs_cached = _Asked(UPath(text, use_listings_cache=False))  # what is joined to it, has it too
+            return cast(Path, address)
     except ImportError as error:
         raise OptionError(f"{text} {_missing(error)}") from None
     except ValueError:
         raise OptionError(f"{text}: no storage is known as {scheme}://; there are s3, gs, az, hf and others") from None
+
+
+def is_address(text: str | Path) -> bool:
+    """Whether a text means storage that is not this machine's, and may or may not be there."""
+    match = ADDRESS.match(text) if isinstance(text, str) else None
+    return match is not None and match[1] not in ON_DISK
 
 
 def _missing(error: ImportError) -> str:
@@ -69,8 +79,7 @@ def check_reached(path: Path) -> None:
     """Raise StorageError if a path is remote and what is there cannot be told; it need not exist."""
     if is_remote(path):
         system, key = _remote(path)
-        with _reaching(path):
-            system.exists(key)
+        system.exists(key)
 
 
 def read_whole(path: Path) -> bytes:
@@ -79,8 +88,7 @@ def read_whole(path: Path) -> bytes:
         with open(path, "rb") as stream:
             return stream.read()
     system, key = _remote(path)
-    with _reaching(path):
-        return cast(bytes, system.cat_file(key))
+    return cast(bytes, system.cat_file(key))
 
 
 def read_range(path: Path, start: int, length: int) -> bytes:
@@ -92,13 +100,12 @@ def read_range(path: Path, start: int, length: int) -> bytes:
         with open(path, "rb", buffering=0) as stream:
             return os.pread(stream.fileno(), length, start)
     system, key = _remote(path)
-    with _reaching(path):
-        try:
-            return cast(bytes, system.cat_file(key, start=start, end=start + length))
-        except Exception:
-            if system.size(key) <= start:  # for which object storage has an error, not an answer
-                return b""
-            raise
+    try:
+        return cast(bytes, system.cat_file(key, start=start, end=start + length))
+    except StorageError:
+        if system.size(key) <= start:  # for which object storage has an error, not an answer
+            return b""
+        raise
 
 
 class Records:
@@ -165,8 +172,7 @@ class _Ranges(io.RawIOBase):
 
 def _size(path: Path) -> int:
     system, key = _remote(path)
-    with _reaching(path):
-        return int(system.size(key))
+    return int(system.size(key))
 
 
 def for_arrow(path: Path) -> Any:
@@ -185,15 +191,13 @@ def put(part: Path, path: Path) -> None:
     PUT of another key and a move would not be, for object storage moves by copying and deleting.
     """
     system, key = _remote(path)
-    with _reaching(path):
-        system.put_file(str(part), key)
+    system.put_file(str(part), key)
 
 
 def files_below(path: Path) -> list[str]:
     """The keys below an address, relative to it, in no order: one recursive listing; raises StorageError."""
     system, key = _remote(path)
-    with _reaching(path):
-        found = system.find(key)
+    found = system.find(key)
     return [name[len(key.rstrip("/")) + 1 :] for name in found]
 
 
@@ -207,8 +211,7 @@ def matching(pattern: Path) -> list[Path]:
     if not is_remote(pattern):
         return sorted(Path(path) for path in glob.glob(str(pattern)))
     system, key = _remote(pattern)
-    with _reaching(pattern):
-        found = system.glob(key)
+    found = system.glob(key)
     root = pattern.parents[-1] if len(pattern.parents) else pattern
     below = _remote(root)[1]
     return sorted(root / name.removeprefix(below).lstrip("/") for name in found)
@@ -217,20 +220,52 @@ def matching(pattern: Path) -> list[Path]:
 def _remote(path: Path) -> tuple[Any, str]:
     """The file system of an address, and what it calls it."""
     address = cast(Any, path)
-    with _reaching(path):
-        return address.fs, address.path
+    if not isinstance(address.fs, _Asked):  # made elsewhere, or sent from another process
+        return _Asked(address), address.path
+    return address.fs, address.path
+
+
+class _Asked:
+    """The file system of an address, all of whose errors are told apart: `_reaching`."""
+
+    def __init__(self, address: Any) -> None:
+        self._address = address
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        with _reaching(str(self._address)):
+            found = getattr(self._address.fs, name)  # made by the first question
+        return partial(self._ask, name, found) if callable(found) else found
+
+    def put_file(self, part: str, key: str) -> None:
+        """Write a local file there."""
+        with _reaching(self._named(key)):
+            self._address.fs.put_file(part, key)
+
+    def _ask(self, name: str, ask: Callable[..., Any], key: str, *given: Any, **options: Any) -> Any:
+        with _reaching(self._named(key)):
+            answer = ask(key, *given, **options)
+            if not answer and name in DOUBTFUL:
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    self._address.fs.info(key)
+            return answer
+
+    def _named(self, key: str) -> str:
+        """As the user calls it."""
+        return key if ADDRESS.match(key) else f"{self._address.protocol}://{key.lstrip('/')}"
 
 
 @contextmanager
-def _reaching(path: Path) -> Iterator[None]:
+def _reaching(path: str) -> Iterator[None]:
     """Tell apart what is not there, as OSError of local files does, from storage that does not answer."""
     try:
         yield
     except FileNotFoundError:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
     except PermissionError:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path)) from None
-    except (IsADirectoryError, StorageError):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path) from None
+    except (FileExistsError, IsADirectoryError, NotADirectoryError, StorageError):
         raise
     except Exception as error:  # each storage has its own kinds: of aiohttp, botocore, google.auth, httpx ...
         lines = str(error).splitlines() or [type(error).__name__]

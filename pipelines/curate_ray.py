@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 from on_ray import cluster, embed_on_ray, select_on_ray
 
-from facecore.cli.group import PLACE, arch, images, model
-from facecore.commands import StageCommand
+from facecore.cli.group import arch, images, model
+from facecore.commands import PLACE, StageCommand
 from facecore.embed import Assignment, EmbedOptions
 from facecore.errors import FacecoreError, OptionError
 from facecore.provenance import refuse_to_overwrite

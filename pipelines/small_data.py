@@ -3,7 +3,7 @@
 python pipelines/small_data.py STORE OUT --model M --images IMAGES --verify NAME=PAIRS,IMAGES --faces 500,1000,2000
 
 All take the same number of steps, so that only the faces differ. What is finished under OUT is not done again, and a
-network that was killed goes on; benchmarks/small_data.py makes a table of it.
+network that was killed goes on; benchmarks/how_few.py makes a table of it.
 """
 
 import json

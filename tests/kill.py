@@ -70,6 +70,7 @@ STAGES = {
     "nms-over": Stage(f"nms --keep 0.6 --overwrite {NMS}", before=f"nms --keep 0.3 {NMS}"),
     "order": Stage(f"nms --order --out order.parquet {NMS}"),
     "select": Stage(f"select herding --keep 0.6 {NMS}"),
+    "demo": Stage("demo --identities 2 --steps 1 --overwrite"),  # it begins anew, with what is there replaced
     "train": Stage(TRAIN, CHECKPOINT),
     "train-best": Stage(f"{TRAIN} {VERIFY}", CHECKPOINT),
     "quantize": Stage(f"quantize --manifest ../data/faces {QUANTIZE}", CHECKPOINT),

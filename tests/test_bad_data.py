@@ -74,7 +74,7 @@ def test_names_go_through_every_command(here):
 def test_names_that_a_format_cannot_hold_are_told_on_one_line(here):
     assert facecore("export", "faces", "--to", "list", "--out", "list") == (
         1,
-        "Error: 3 of 25 faces rejected so far, more than max_rejected 0.01 allows; first new\\nline/0.jpg: its path "
+        "Error: 3 of 25 faces rejected so far, more than --max-rejected 0.01 allows; first new\\nline/0.jpg: its path "
         "has a line break, or begins or ends with a space; see list.part/whole/rejected.parquet, then run again with a "
         "larger --max-rejected, it goes on where it was\n",
     )

@@ -104,7 +104,7 @@ def test_what_is_rejected_has_a_reason_and_nothing_else_is_said(tmp_path, monkey
     code, output = facecore("embed", "faces", "--model", "net.onnx", "--max-rejected", "0.8")
     assert code == 0
     first, second = output.splitlines()
-    assert first.startswith("embeddings: 3 faces of 1 identities in ")
+    assert first.startswith("embeddings: 3 faces of 1 identity in ")
     assert second == "9 faces rejected, see embeddings/rejected.parquet"
     found = {row["face_id"]: row["reason"] for row in pq.read_table("embeddings/rejected.parquet").to_pylist()}
     cut = found.pop("a/cut.jpg")
@@ -129,7 +129,7 @@ def test_every_command_that_reads_images_lists_what_it_cannot_read(tmp_path, mon
     reason = "9,000 x 9,000 pixels, more than 16,777,216 in all"
     assert facecore("export", "faces", "--to", "folder", "--out", "out") == (
         1,
-        "Error: 1 of 8 faces rejected so far, more than max_rejected 0.01 allows; first ann/1.png: "
+        "Error: 1 of 8 faces rejected so far, more than --max-rejected 0.01 allows; first ann/1.png: "
         f"{reason}; see out.part/whole/rejected.parquet, then run again with a larger --max-rejected, it goes on "
         "where it was\n",
     )

@@ -17,7 +17,7 @@ import tables
 from facecore.cli import main
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-HELPERS = {"foreign", "generator", "learnt", "record", "tables", "told"}  # what the benchmarks share
+HELPERS = {"foreign", "generator", "learnt", "plots", "record", "tables", "told"}  # what the benchmarks share
 BENCHMARKS = sorted(path for path in FOLDER.glob("*.py") if path.stem not in HELPERS)
 SECTIONS = {section.result: section for section in tables.SECTIONS}
 

@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from pictures import folder_of, jpeg
-from records import insightface, write_records
+from records import insightface, packed, write_records
 from test_models_onnx import small, written
 from test_quantize import network
 
 from facecore.cli import main
+from facecore.commands import counted
 from facecore.manifest import read_manifest
 from facecore.select import SELECTORS
 
@@ -141,7 +142,7 @@ def test_preprocessing_goes_from_the_store_to_the_quantized_network(here):
 def test_an_unreadable_image_is_listed_and_the_run_goes_on(here):
     Path("faces/ann/9.jpg").write_bytes(jpeg(1)[:-300])
     code, output = facecore("embed", "faces", "--model", "net.onnx", "--max-rejected", "0.5")
-    assert (code, output.splitlines()[1:]) == (0, ["1 faces rejected, see embeddings/rejected.parquet"])
+    assert (code, output.splitlines()[1:]) == (0, ["1 face rejected, see embeddings/rejected.parquet"])
     (rejected,) = pq.read_table("embeddings/rejected.parquet").to_pylist()
     assert rejected["face_id"] == "ann/9.jpg"
     assert rejected["reason"].startswith("not an image: ")
@@ -165,8 +166,9 @@ MISTAKES = {
     ),
     "too many unreadable": (
         "embed damaged --model net.onnx",
-        "1 of 1 faces rejected so far, more than max_rejected 0.01 allows; first a/1.jpg: not an image: unknown image "
-        "format; see embeddings/rejected.parquet, then run again with a larger --max-rejected, it goes on where it was",
+        "1 of 1 faces rejected so far, more than --max-rejected 0.01 allows; first a/1.jpg: not an image: unknown "
+        "image format; see embeddings/rejected.parquet, then run again with a larger --max-rejected, it goes on "
+        "where it was",
     ),
     "no model": (
         "embed faces --model no.onnx",
@@ -180,12 +182,12 @@ MISTAKES = {
         "nms --keep 0.6 --embeddings faces",
         "faces has no meta.json: it is no store, or not a whole one; run facecore embed again, it goes on",
     ),
-    "keep 0": ("nms --keep 0", "keep is the fraction of faces to keep, in (0, 1]; got 0"),
-    "keep 1.4": ("nms --keep 1.4", "keep is the fraction of faces to keep, in (0, 1]; got 1.4"),
-    "keep nan": ("nms --keep nan", "keep is the fraction of faces to keep, in (0, 1]; got nan"),
+    "keep 0": ("nms --keep 0", "--keep is the fraction of faces to keep, in (0, 1]; got 0"),
+    "keep 1.4": ("nms --keep 1.4", "--keep is the fraction of faces to keep, in (0, 1]; got 1.4"),
+    "keep nan": ("nms --keep nan", "--keep is the fraction of faces to keep, in (0, 1]; got nan"),
     "an unknown rank": (
         "nms --keep 0.6 --rank best",
-        "rank is one of identity, dataset, confusable, central, twin, random; got best",
+        "--rank is one of identity, dataset, confusable, central, twin, random; got best",
     ),
     "neither a fraction nor a cosine": (
         "nms",
@@ -206,7 +208,7 @@ MISTAKES = {
     "no pairs": ("verify --model net.onnx --pairs no.csv", "no pairs file at no.csv; check the path"),
     "a scale of nothing": (
         "embed faces --model net.onnx --scale 0",
-        "scale divides every pixel and must be above 0; got 0.0",
+        "--scale divides every pixel and must be above 0; got 0.0",
     ),
 }
 
@@ -247,7 +249,7 @@ def test_keep_below_the_floor(here):
     embedded()
     assert facecore("nms", "--keep", "0.2") == (
         1,
-        "Error: keep 0.2 asks for 2 of 10 faces, but every identity keeps at least 1, 3 in all; "
+        "Error: --keep 0.2 asks for 2 of 10 faces, but every identity keeps at least 1, 3 in all; "
         "use --keep 0.3 or more, or --min-per-identity 0\n",
     )
     assert facecore("nms", "--keep", "0.2", "--min-per-identity", "0")[0] == 0
@@ -403,14 +405,79 @@ def test_a_data_set_of_which_nothing_can_be_read(here):
 @pytest.mark.parametrize(
     ("command", "line"),
     [
-        ("demo --keep 2", "keep is the fraction of faces to keep, in (0, 1]; got 2"),
-        ("demo --steps 0", "steps must be at least 1, got 0"),
-        ("quantize --manifest faces --model net.onnx --seed -1", "seed must be 0 or more, got -1"),
+        ("demo --keep 2", "--keep is the fraction of faces to keep, in (0, 1]; got 2"),
+        ("demo --steps 0", "--steps must be at least 1, got 0"),
+        ("quantize --manifest faces --model net.onnx --seed -1", "--seed must be 0 or more, got -1"),
+        ("nms --max-cosine 2", "--max-cosine must be from -1 to 1, got 2"),
+        (
+            "nms --keep 0.5 --min-per-identity 4 --max-per-identity 2",
+            "--max-per-identity must be 1 or more, and at least --min-per-identity, 4; got 2",
+        ),
+        (
+            "quantize --manifest s --model m --bits float --edges-8-bit",
+            "--edges-8-bit is of integer networks, but bits are float; leave it out",
+        ),
+        ("select semdedup --keep 0.5 --cells 0", "--cells must be 1 or more, got 0"),
+        (
+            "embed faces --model net.onnx --shard-index 2 --num-shards 2",
+            "--shard-index is from 0 to 1 for 2 tasks; got 2",
+        ),
+        (
+            "embed faces --model net.onnx --images images",
+            "images is the root of the images of a manifest or list, but faces is neither; leave it out",
+        ),
     ],
 )
 def test_options_are_checked_before_any_work(command, line, here):
     assert facecore(*command.split()) == (1, f"Error: {line}\n")
     assert not Path("demo").exists()
+
+
+def test_more_networks_a_point_than_anybody_has_time_for(here):
+    code, output = facecore("curve", "--model", "net.onnx", "--seeds", "1000000000", "--verify", "a=pairs.csv")
+    assert (code, output.splitlines()[-1]) == (
+        2, "Error: Invalid value for '--seeds': 1000000000 is not in the range x<=1000."
+    )  # fmt: skip
+
+
+def test_a_subset_that_was_moved_away_from_its_store(here):
+    embedded()
+    assert facecore("nms", "--keep", "0.6")[0] == 0
+    Path("elsewhere").mkdir()
+    for name in ("subset.parquet", "subset.dropped.parquet"):
+        Path(name).rename(Path("elsewhere", name))
+    Path("embeddings").rename("store")
+    assert facecore("audit", "elsewhere/subset.parquet") == (
+        1,
+        "Error: no embedding store at embeddings; "
+        "name with --embeddings the one that elsewhere/subset.parquet was selected from\n",
+    )
+    code, output = facecore("audit", "elsewhere/subset.parquet", "--embeddings", "store")
+    assert (code, output.splitlines()[-1]) == (0, "elsewhere/subset.parquet: all 14 claims checked hold")
+
+
+def test_one_is_singular(here):
+    folder_of(Path("one"), {"ann/1.jpg": jpeg(1, 16)})
+    code, output = facecore("embed", "one", "--model", "net.onnx")
+    assert (code, output.startswith("embeddings: 1 face of 1 identity in ")) == (0, True)
+    code, output = facecore("nms", "--keep", "1")
+    assert (code, output.splitlines()[0]) == (0, "subset.parquet: 1 of 1 face, 1 of 1 identity")
+    assert [counted(*of) for of in ((0, "face"), (1, "identity"), (2000, "identity"))] == [
+        "0 faces", "1 identity", "2,000 identities"
+    ]  # fmt: skip
+
+
+def test_a_label_that_is_no_number_is_told_of_that_face(here):
+    records = insightface([[jpeg(n, 16) for n in range(3)], [jpeg(3, 16)]])
+    records[2] = packed([0.5, 1], jpeg(1, 16), 2)
+    write_records(Path("rec"), records)
+    line = "record 2 of rec/train.rec has the label 0.5, not a whole number; pack the data set again"
+    code, output = facecore("embed", "rec", "--model", "net.onnx")
+    assert (code, output) == (
+        1,
+        f"Error: 1 of 4 faces rejected so far, more than --max-rejected 0.01 allows; first 2: {line}; "
+        "see embeddings/rejected.parquet, then run again with a larger --max-rejected, it goes on where it was\n",
+    )
 
 
 def test_the_first_screen_shows_the_job_line_by_line():

@@ -463,8 +463,8 @@ def test_a_mistake_is_one_line(data, tmp_path):
     words = ("curve", "--embeddings", data / "store", "--model", data / "net.onnx", "--out", tmp_path / "curve")
     verify = ("--verify", f"near={data / 'pairs.csv'},{data / 'faces'}")
     for more, message in (
-        (("--fractions", "a"), "fractions are written as 0.1,0.5,1; got 'a'"),
-        ((*verify, "--jobs", 0), "jobs must be at least 1, got 0"),
+        (("--fractions", "a"), "--fractions are written as 0.1,0.5,1; got 'a'"),
+        ((*verify, "--jobs", 0), "--jobs must be at least 1, got 0"),
         ((), "a curve is of the accuracy on some pairs; add --verify NAME=PAIRS[,IMAGES]"),
     ):
         assert facecore(*words, *more) == (1, "", f"Error: {message}\n")

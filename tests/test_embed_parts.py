@@ -148,3 +148,7 @@ def test_the_command_says_what_comes_next(made, tmp_path):
     assert run("--shard-index", "0", "--num-shards", "2", "--overwrite") == (
         1, "Error: --overwrite would remove what other tasks write; leave it out, and remove the store before\n"
     )  # fmt: skip
+    other = f"Error: {out} was made from other faces or options; choose another --out, or "
+    assert run("--shard-index", "0", "--num-shards", "2", "--flip") == (1, f"{other}delete it before the tasks run\n")
+    assert run("--flip") == (1, f"{other}add --overwrite to replace it\n")
+    assert bytes_of(out) == expected

@@ -192,7 +192,7 @@ def test_unreadable_faces_are_listed(to, images, tmp_path):
     line = refusal(export, data, to, out, SMALL)
     path = tmp_path / "out.part" / "whole" / "rejected.parquet"
     assert line == (
-        f"2 of 8 faces rejected so far, more than max_rejected 0.01 allows; first bo/2.jpg: not an image: "
+        f"2 of 8 faces rejected so far, more than --max-rejected 0.01 allows; first bo/2.jpg: not an image: "
         f"unknown image format; see {path}, then run again with a larger --max-rejected, it goes on where it was"
     )
     done = export(data, to, out, ExportOptions(shard_faces=3, max_rejected=0.5))
@@ -561,7 +561,7 @@ def test_the_command_says_what_was_rejected(images, tmp_path):
     words = ["export", str(images), "--to", "folder", "--out", str(out), "--max-rejected", "0.5"]
     result = CliRunner().invoke(main, words)
     assert result.output.splitlines()[1] == (
-        f"1 faces rejected, see {out / 'rejected.parquet'}; 1 identities have none left"
+        f"1 face rejected, see {out / 'rejected.parquet'}; none left of 1 identity"
     )
 
 
@@ -583,12 +583,12 @@ def test_the_command_says_what_was_rejected(images, tmp_path):
             ["--to", "list", "--link", "hard"],
             "--link is for --to folder, and list holds the images themselves; leave it out",
         ),
-        (["--to", "folder", "--link", "soft"], "link must be one of copy, hard, symbolic; got soft"),
-        (["--to", "list", "--shard-faces", "0"], "shard_faces must be at least 1, got 0"),
-        (["--to", "list", "--shuffle", "-1"], "shuffle is a seed, a whole number from 0; got -1"),
+        (["--to", "folder", "--link", "soft"], "--link must be one of copy, hard, symbolic; got soft"),
+        (["--to", "list", "--shard-faces", "0"], "--shard-faces must be at least 1, got 0"),
+        (["--to", "list", "--shuffle", "-1"], "--shuffle is a seed, a whole number from 0; got -1"),
         (
             ["--to", "list", "--max-rejected", "2"],
-            "max_rejected is the fraction of the faces that may be rejected, in [0, 1]; got 2.0",
+            "--max-rejected is the fraction of the faces that may be rejected, in [0, 1]; got 2.0",
         ),
     ],
 )

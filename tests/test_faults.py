@@ -23,10 +23,10 @@ from test_quantize import network
 from facecore import claims
 from facecore.claims import claimed
 from facecore.cli import main
-from facecore.cli.group import end_well
 from facecore.commands import WRITTEN, Command
 from facecore.errors import DataError
 from facecore.select import SELECTORS
+from facecore.signals import INTERRUPTED, end_well
 
 FEW = "--steps 4 --checkpoint-every 2 --batch-size 4 --workers 1"
 STAGES = {  # each writes `out` and nothing else
@@ -255,14 +255,15 @@ def signalled(number, at, monkeypatch):
             signal.raise_signal(number)
         return replace(*paths)
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = {of: signal.getsignal(of) for of in (signal.SIGINT, signal.SIGTERM)}
     end_well()
     try:
         with monkeypatch.context() as patch:
             patch.setattr(os, "replace", counted)
             yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for of, handler in before.items():
+            signal.signal(of, handler)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -279,6 +280,49 @@ def test_a_signal_is_one_line_and_the_run_goes_on_later(words, number, code, her
     prepared(data, tmp_path / "undisturbed", monkeypatch)
     assert facecore(words)[0] == 0
     assert found == made(tmp_path / "undisturbed")
+
+
+STARTED = """
+import signal, sys
+class Signals:
+    def find_spec(self, name, path=None, target=None):
+        if name == at:
+            signal.raise_signal(int(number))
+number, at, ignored, *sys.argv[1:] = sys.argv[1:]
+sys.meta_path.insert(0, Signals())
+if ignored == "ignored":
+    signal.signal(int(number), signal.SIG_IGN)
+from facecore.__main__ import run
+assert "click" not in sys.modules
+run()
+"""
+
+
+def started(number, at, words, ignored=""):
+    """Run a command that a signal reaches while it imports a module: exit code, output, errors."""
+    command = [sys.executable, "-c", STARTED, str(int(number)), at, ignored, *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("at", ["click", "torch"])
+def test_a_signal_in_the_midst_of_an_import_is_the_same_line(number, code, at, here):
+    assert started(number, at, STAGES["embed"]) == (code, "", f"{INTERRUPTED}\n")
+    assert not halves(here)
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_is_to_be_ignored_is(number):
+    assert started(number, "click", "nms --keep 2 --embeddings nowhere", "ignored") == (
+        1, "", "Error: --keep is the fraction of faces to keep, in (0, 1]; got 2\n"
+    )  # fmt: skip
+
+
+def test_the_script_takes_signals_from_its_first_import_on():
+    project = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    assert re.findall(r'^facecore = "(.*)"$', project, re.MULTILINE) == ["facecore.__main__:run"]
 
 
 # Disks

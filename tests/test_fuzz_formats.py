@@ -3,13 +3,15 @@
 import contextlib
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from archives import tar_of, zip_of
+from archives import lmdb_of, tar_of, zip_of
 from geometry import random_faces, write_store
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -129,7 +131,70 @@ def test_a_damaged_file_is_refused_in_one_line_or_read(name, root, data):
         path.write_bytes(good)
 
 
+# LMDB trusts the pages of a data.mdb, and at some ends the process, which nothing in Python can prevent
+
+PAGE = 4096
+LMDB_ENDS = {"SIGABRT", "SIGBUS", "SIGSEGV"}
+
+
+@pytest.fixture(scope="module")
+def reading():
+    """How reading a data set ends, in a child of another process."""
+    program = [sys.executable, str(Path(__file__).parent / "fuzz" / "children.py")]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
+
+        def ended(path):
+            running.stdin.write(f"{path}\n")
+            running.stdin.flush()
+            return running.stdout.readline().strip()
+
+        yield ended
+        running.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory):
+    """A data.mdb of pages full of keys, and a value of several pages."""
+    values = {f"{who}/{n:03d}": IMAGES[0][:3] + bytes(20) for who in ("ann", "bob") for n in range(100)}
+    return lmdb_of(tmp_path_factory.mktemp("lmdb") / "set", {**values, "bob/big": IMAGES[0] + bytes(9000)})
+
+
+def overwritten(draw, good):
+    """The bytes of a file of pages after accidents that move nothing, mostly at the head of a page."""
+    data = bytearray(good)
+    for _ in range(draw(st.integers(1, 4))):
+        at = PAGE * draw(st.integers(0, len(good) // PAGE - 1)) + draw(st.integers(0, 40) | st.integers(0, PAGE - 1))
+        token = draw(st.sampled_from(HURTFUL) | st.binary(min_size=1, max_size=4))[: len(good) - at]
+        data[at : at + len(token)] = token
+    return bytes(data)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
+@given(data=st.data())
+def test_a_damaged_lmdb_is_refused_in_one_line_or_read_or_ends_the_process(database, reading, data):
+    good = (database / "data.mdb").read_bytes()
+    damaged = database.with_name("damaged")
+    damaged.mkdir(exist_ok=True)
+    (damaged / "data.mdb").write_bytes(data.draw(st.sampled_from((changed, overwritten, overwritten)))(data.draw, good))
+    assert reading(damaged) in {"read", "refused"} | LMDB_ENDS
+
+
+def test_a_sound_lmdb_is_read_there(database, reading):
+    assert reading(database) == "read"
+
+
 # What earlier runs found
+
+
+@pytest.mark.parametrize("kind", [b"\xff\xff", b"\0\0"])
+def test_pages_of_an_lmdb_that_are_none(database, tmp_path, kind):
+    data = bytearray((database / "data.mdb").read_bytes())
+    for at in range(2 * PAGE, len(data), PAGE):
+        data[at + 10 : at + 12] = kind
+    (tmp_path / "data.mdb").write_bytes(data)
+    with pytest.raises(FacecoreError) as caught:
+        open_dataset(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path / 'data.mdb'} is damaged (")
 
 
 @pytest.mark.parametrize("head", [b"{'descr': '<f4', 'fortran_order': False, 'shape': (4, 3,", b"\n\n(", b"\xff" * 60])

@@ -1,5 +1,6 @@
 """Every kind of page about data whose names are scripts: shown, not run; in Chromium, where it is installed."""
 
+import csv
 import html
 import json
 
@@ -16,8 +17,10 @@ from test_report_browser import browser  # noqa: F401 (a fixture)
 from facecore.embeddings import write_meta, write_shard
 from facecore.manifest import with_provenance
 from facecore.provenance import Provenance
+from facecore.report.found import CURVE
 
 EVIL = "<script>document.title='ran'</script><img src=x onerror=\"document.title='ran'\">"
+BREAKING_OUT = "\"'><img src=x onerror=\"document.title='ran'\">"  # of an attribute
 PEOPLE = (EVIL, "ann", "bob")
 
 
@@ -66,23 +69,53 @@ def test_the_browser_shows_them(root, browser):  # noqa: F811
     assert browser.get_log("browser") == []
 
 
-def test_reports_of_networks_and_curves_are_text(tmp_path):
-    results = tmp_path / "results"
-    (tmp_path / "images").mkdir()
-    quantized(results / "quantized")
-    report = json.loads((results / "quantized" / "report.json").read_text())
-    (results / "quantized" / "report.json").write_text(json.dumps(_poisoned(report)))
-    curve(results / "curve")
-    table = pq.read_table(results / "curve" / "curve.parquet")
-    for name in ("method", "protocol"):
-        if name in table.column_names:
-            values = [EVIL if value not in ("teacher", "calibrated") else value for value in table[name].to_pylist()]
-            table = table.set_column(table.column_names.index(name), name, pa.array(values))
-    pq.write_table(table, results / "curve" / "curve.parquet")
-    page_of(results)
-    page = (tmp_path / "report.html").read_text()
-    assert "<script>document" not in page
-    assert "<img src=x" not in page
+def network(folder):
+    """A quantized network whose report has a script in every text, and among the names of its tensors."""
+    quantized(folder)
+    report = json.loads((folder / "report.json").read_text())
+    more = {"accuracy": {EVIL: report["accuracy"].popitem()[1]}, "decibels": {BREAKING_OUT: 1.0, **report["decibels"]}}
+    (folder / "report.json").write_text(json.dumps(_poisoned({**report, **more})))
+
+
+def sweep(folder):
+    """A curve of methods and protocols that are scripts, beside what is above chance."""
+    curve(folder)
+    table = pq.read_table(folder / "curve.parquet")
+    for name, to in (("method", BREAKING_OUT), ("protocol", EVIL)):
+        values = [value if value == "teacher" else to for value in table[name].to_pylist()]
+        table = table.set_column(table.column_names.index(name), name, pa.array(values))
+    pq.write_table(table.cast(with_provenance(table.schema, Provenance(EVIL, {"method": EVIL}))), folder / CURVE)
+    with (folder / "differences.csv").open("a", newline="") as stream:
+        csv.writer(stream).writerow([EVIL, BREAKING_OUT, 0.1, 0.5, 0.25, "false"])
+
+
+@pytest.fixture(scope="module", params=[network, sweep], ids=lambda write: write.__name__)
+def page(request, tmp_path_factory):
+    """The page about a network or a curve, in a folder whose name would end the attribute that it stands in."""
+    root = tmp_path_factory.mktemp("results")
+    (root / "images").mkdir()
+    request.param(root / "results" / BREAKING_OUT)
+    page_of(root / "results")
+    return root / "report.html"
+
+
+def test_reports_of_networks_and_curves_are_text(page):
+    text = page.read_text()
+    assert html.escape("<script>document.title") in text
+    assert "<script>document" not in text
+    assert "<img src=x" not in text
+    assert text.count("<script") == 1
+
+
+def test_the_browser_shows_networks_and_curves(page, browser):  # noqa: F811
+    browser.get(page.as_uri())
+    assert browser.title != "ran"
+    seen = browser.execute_script("return document.body.innerText")
+    assert EVIL in seen
+    assert BREAKING_OUT in seen
+    assert browser.execute_script("return document.querySelectorAll('script').length") == 1
+    assert browser.execute_script("return document.querySelectorAll('[onerror], [onload], img[src=x]').length") == 0
+    assert browser.get_log("browser") == []  # where a script that the page's policy refused would be
 
 
 def _poisoned(value):

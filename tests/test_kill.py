@@ -10,9 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_cli import facecore
 
 PROGRAM = Path(__file__).with_name("kill.py")
 QUICK = ["nms", "nms-over", "synthesize", "import", "embed", "export-recordio", "quantize", "train-best"]
+NOT_A_DEMO = "demo/faces is not a drawn data set, so it is not replaced; choose another --out"
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the runs are forked")
 
@@ -35,3 +37,21 @@ def test_a_selection_is_killed_at_every_operation_on_its_files():
     found = killed("--every", "--stages", "nms")
     assert found["wrong"] == []
     assert found["all"] > 5
+
+
+@pytest.mark.parametrize(
+    ("there", "words", "line"),
+    [
+        ("faces/images/a/1.jpg", "", "demo exists; choose another --out, or add --overwrite to replace it"),
+        ("faces/images/a/1.jpg", "--overwrite", NOT_A_DEMO),
+        ("faces/truth.parquet", "--overwrite", NOT_A_DEMO),
+    ],
+)
+def test_a_demo_does_not_go_on(tmp_path, monkeypatch, there, words, line):
+    """It takes two minutes, so it begins anew, with --overwrite, and then replaces nothing but a demo."""
+    monkeypatch.chdir(tmp_path)
+    place = Path("demo", there)
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"mine")
+    assert facecore("demo", *words.split()) == (1, f"Error: {line}\n")
+    assert [path for path in Path("demo").rglob("*") if path.is_file()] == [place]

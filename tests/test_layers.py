@@ -15,9 +15,9 @@ import facecore
 ROOT = Path(facecore.__file__).parent
 
 LAYERS = [
-    {"errors", "progress", "parallel", "compiled", "grid"},
+    {"errors", "progress", "parallel", "compiled", "grid", "signals"},
     {"storage", "pool", "claims"},
-    {"provenance", "__init__"},
+    {"provenance", "parquet", "__init__"},
     {"manifest", "images", "checkpoint"},
     {"embeddings"},
     {"centres"},

@@ -403,7 +403,7 @@ def test_a_few_may_be_gone(tmp_path, gone, fits):
     else:
         assert refusal(open_dataset, tmp_path / "subset.parquet", images=root) == (
             f"{tmp_path / 'subset.parquet'} is not a manifest of {root}: 2 of 100 faces sought are missing, "
-            "first a/098.jpg; give --images the root it was made from"
+            "first a/098.jpg; bring them back, take them out of it, or give --images the root it was made from"
         )
 
 
@@ -413,7 +413,7 @@ def test_a_recordio_manifest_of_another_data_set(tmp_path):
     write_manifest(faces, tmp_path / "subset.parquet", Provenance("test"))
     assert refusal(open_dataset, tmp_path / "subset.parquet", images=root) == (
         f"{tmp_path / 'subset.parquet'} is not a manifest of {root}: 1 of 2 faces sought are missing, "
-        "first 17; give --images the root it was made from"
+        "first 17; bring them back, take them out of it, or give --images the root it was made from"
     )
 
 

@@ -381,7 +381,7 @@ def test_a_list_elsewhere(images, tmp_path):
     assert rows(open_dataset(path, images=images)) == [("al/a b.jpg", "0", b"ab"), ("bo/1.jpg", "1", b"b1")]
     assert refusal(open_dataset, path) == (
         f"{path} is not a manifest of {tmp_path}: 1 of 2 faces sought are missing, "
-        "first al/a b.jpg; give --images the root it was made from"
+        "first al/a b.jpg; bring them back, take them out of it, or give --images the root it was made from"
     )
 
 

@@ -263,6 +263,18 @@ def test_a_label_that_is_no_number(tmp_path):
     assert refusal(tmp_path) == f"record 1 of {rec} has the label nan, not a whole number; pack the data set again"
 
 
+def test_a_label_that_is_no_number_between_the_borders_of_an_identity(tmp_path):
+    """It is not read to list the images; so it is found when the image is."""
+    records = insightface([[b"1", b"2", b"3"], [b"4"]])
+    records[2] = packed([0.5, 1], b"2", 2)
+    dataset = open_dataset(write_records(tmp_path / "rec", records))
+    assert dataset.faces["identity"].to_pylist() == ["0", "0", "0", "1"]
+    assert dataset.read("1") == b"1"
+    assert refusal("2", dataset.read) == (
+        f"record 2 of {tmp_path}/rec/train.rec has the label 0.5, not a whole number; pack the data set again"
+    )
+
+
 def test_no_images(tmp_path):
     root = write_records(tmp_path, {0: packed([1, 1])})
     assert refusal(root) == (f"no images in {root / 'train.rec'}; {root / 'train.idx'} lists 1 records, none an image")

@@ -653,10 +653,10 @@ def test_what_is_given_in_the_wrong_place_is_one_line(folder):
     subset, images = folder / "subset.parquet", folder.parent / "images"
     before = subset.read_bytes()
     for arguments, line in (
-        ([folder, "--out", subset, "--overwrite"], f"out is a page, so its name must end in .html, got {subset}"),
+        ([folder, "--out", subset, "--overwrite"], f"--out is a page, so its name must end in .html, got {subset}"),
         (
             [folder, "--no-faces", "--max-faces", "10"],
-            "max_faces counts pictures, and a page without faces has none; leave out --max-faces or --no-faces",
+            "--max-faces counts pictures, and a page without faces has none; leave out --max-faces or --no-faces",
         ),
         ([subset], f"{subset} is a file; give the folder that it lies in, {folder}"),
         (

@@ -1,14 +1,18 @@
 """A selection in parts: the bytes of one run, whatever the tasks, their order and their number."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from geometry import random_faces, split, write_store
 
 from facecore.cli import main
+from facecore.embeddings import Embeddings
 from facecore.errors import DataError, OptionError
 from facecore.select import SELECTORS, Nms, dropped_path, select
-from facecore.select.part_files import Step
+from facecore.select.part_files import PartFiles, Step
 from facecore.select.parts import merge, next_step, work
 from facecore.select.ranks import RANKS
 from facecore.select.run import Job, Selection
@@ -229,6 +233,95 @@ def test_a_damaged_part_is_named(store, tmp_path):
     merge(job)
 
 
+def test_whatever_byte_of_a_part_is_changed_it_is_noticed_or_does_no_harm(store, tmp_path):
+    job = Job(store, Nms(), tmp_path / "subset.parquet", 0.6)
+    work(job, next_step(job), range(5))
+    folder, names = PartFiles(job, Embeddings.open(store)), ("small", "large", "sparsity", "values")
+    path, expected = folder.part("profile", 2), folder.read("profile", 2, *names)
+    whole, lines = path.read_bytes(), []
+    for at in np.random.default_rng(0).choice(len(whole), 100, replace=False).tolist():
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
+        try:
+            found = folder.read("profile", 2, *names)
+        except DataError as error:
+            lines.append(str(error))
+        else:
+            for name in names:
+                np.testing.assert_array_equal(found[name], expected[name])
+    assert len(lines) > 60
+    assert set(lines) == {f"{path} is missing or damaged; delete it and run that task of the array again"}
+
+
+DAMAGES = {
+    "empty": lambda data: b"",
+    "cut short": lambda data: data[: len(data) * 2 // 3],
+    "one bit": lambda data: data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :],
+}
+DAMAGED = {
+    "centres-00002.npz": "cut short", "centres.npy": "one bit", "centres.sha256": "empty", "survey.json": "one bit",
+    "profile-00002.npz": "one bit", "threshold.json": "cut short", "cut-00002.npz": "empty",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"), [*DAMAGED.items(), ("centres.npy", "cut short"), ("threshold.json", "one bit")]
+)
+def test_whatever_is_damaged_between_two_commands_is_named_and_made_anew(name, damage, store, tmp_path):
+    nms = ("nms", "--keep", 0.6, "--rank", "dataset", "--neighbours", 3, "--threads", 1, "--embeddings", store)
+    nms += ("--out", tmp_path / "subset.parquet")
+    select(store, Nms(rank="dataset", neighbours=3), keep=0.6, out=tmp_path / "whole.parquet")
+    damaged, named = [], 0
+    array = [("--shard-index", 0, "--num-shards", 2), ("--shard-index", 1, "--num-shards", 2), ("--merge",)]
+    for more in array * 8:
+        for path in tmp_path.glob(f"subset.parts/*/{name}") if not damaged else ():
+            path.write_bytes(DAMAGES[damage](path.read_bytes()))
+            damaged.append(path)
+        code, lines = command(*nms, *more)
+        assert len(lines) == (3 if (tmp_path / "subset.parquet").exists() else 1), lines
+        if match := re.fullmatch(
+            r"Error: (\S+) is (missing or damaged; delete it and run that task of the array again"
+            r"|damaged; delete it and run the same command again)",
+            lines[0],
+        ):
+            assert match[1] == str(damaged[0].with_name(damaged[0].name.replace(".sha256", ".npy")))
+            Path(match[1]).unlink()
+            named += 1
+        elif code:
+            assert re.search(
+                r": \w+ is missing of .*; run the array again, which does only these, then --merge$", lines[0]
+            )
+        if (tmp_path / "subset.parquet").exists():
+            break
+    assert (len(damaged), named) == (1, 1)
+    assert files(tmp_path / "subset.parquet") == files(tmp_path / "whole.parquet")
+
+
+def test_a_plain_run_says_that_an_array_was_not_finished(store, tmp_path, caplog):
+    nms = ("nms", "--keep", 0.6, "--embeddings", store, "--out", tmp_path / "subset.parquet")
+    command(*nms, "--shard-index", 0, "--num-shards", 2)
+    parts = tmp_path / "subset.parts"
+    before = sorted(parts.rglob("*"))
+    select(store, Nms(), keep=0.6, out=tmp_path / "whole.parquet")
+    code, lines = command(*nms)
+    assert (code, lines[0]) == (0, f"{tmp_path}/subset.parquet: 52 of 86 faces, 10 of 10 identities")
+    assert caplog.messages == [
+        f"{parts} is of a job array that was not finished; this run does without it, so delete it"
+    ]
+    assert files(tmp_path / "subset.parquet") == files(tmp_path / "whole.parquet")
+    assert sorted(parts.rglob("*")) == before
+
+
+def test_a_file_in_the_place_of_the_parts(store, tmp_path, caplog):
+    (tmp_path / "subset.parts").write_bytes(b"mine")
+    nms = ("nms", "--keep", 0.6, "--embeddings", store, "--out", tmp_path / "subset.parquet")
+    line = f"Error: {tmp_path}/subset.parts is a file, so nothing can be written in it; choose another --out"
+    assert command(*nms, "--shard-index", 0, "--num-shards", 2) == (1, [line])
+    assert command(*nms, "--merge") == (1, [line])
+    assert command(*nms)[0] == 0
+    assert (tmp_path / "subset.parts").read_bytes() == b"mine"
+    assert caplog.messages == []
+
+
 def command(*arguments):
     done = CliRunner().invoke(main, [str(argument) for argument in arguments])
     return done.exit_code, done.output.splitlines()
@@ -278,15 +371,15 @@ def test_a_rival_is_run_in_the_same_way(store, tmp_path):
     [
         (["--shard-index", 1], "give --shard-index and --num-shards together, or neither"),
         (["--num-shards", 2], "give --shard-index and --num-shards together, or neither"),
-        (["--shard-index", 2, "--num-shards", 2], "shard_index is from 0 to 1 for 2 tasks; got 2"),
+        (["--shard-index", 2, "--num-shards", 2], "--shard-index is from 0 to 1 for 2 tasks; got 2"),
         (
             ["--shard-index", 0, "--num-shards", 2, "--merge"],
             "--merge is for when the tasks are done; leave out --shard-index and --num-shards",
         ),
-        (["--keep", 2, "--merge"], "keep is the fraction of faces to keep, in (0, 1]; got 2"),
+        (["--keep", 2, "--merge"], "--keep is the fraction of faces to keep, in (0, 1]; got 2"),
         (
             ["--keep", 0.01, "--merge"],
-            "keep 0.01 asks for 1 of 86 faces, but every identity keeps at least 1, 10 in all; "
+            "--keep 0.01 asks for 1 of 86 faces, but every identity keeps at least 1, 10 in all; "
             "use --keep 0.11628 or more, or --min-per-identity 0",
         ),
     ],

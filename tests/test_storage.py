@@ -1,9 +1,12 @@
 """Local paths and addresses: what text means, reading and writing on fsspec's memory, and the same bytes as on disk."""
 
 import os
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from operator import methodcaller
 from pathlib import Path
+from typing import ClassVar
 
 import fsspec
 import numpy as np
@@ -12,6 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from archives import tar_of
 from click.testing import CliRunner
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.spec import AbstractFileSystem
 from pictures import folder_of
 from test_models_onnx import written
 from test_quantize import network
@@ -414,6 +419,8 @@ def test_a_shard_that_is_damaged_there_is_redone(bucket, tmp_path):
         (("export", "memory://b/faces", "--to", "list", "--out", "memory://b/list"), "--out"),
         (("import", "memory://b/vectors.npy"), "VECTORS"),
         (("embed", "faces", "--model", "memory://b/net.onnx"), "--model"),
+        (("embed", "faces", "--model", "net.onnx", "--head", "memory://b/head.npy"), "--head"),
+        (("verify", "--model", "net.onnx", "--pairs", "ijb", "--cache", "memory://b/cache"), "--cache"),
     ],
 )
 def test_what_must_be_local(words, what):
@@ -424,6 +431,105 @@ def test_what_must_be_local(words, what):
     )
 
 
+def test_what_must_be_local_needs_no_package_that_would_reach_it():
+    assert facecore("embed", "faces", "--model", "net.onnx", "--head", "s3://bucket/head.npy") == (
+        1,
+        "Error: --head takes a local path, not s3://bucket/head.npy; copy it to this machine, or from it\n",
+    )
+
+
 def test_upath_is_what_addresses_are():
     assert isinstance(located("memory://a"), UPath)
     assert not isinstance(located("memory://a"), Path)
+
+
+# Storage that is lost in the middle
+
+
+class Lost(MemoryFileSystem):
+    """Memory that nobody answers for once `error` is set: fsspec takes many an error for a no, or for nothing."""
+
+    protocol = "lost"
+    store: ClassVar = {}
+    pseudo_dirs: ClassVar = [""]
+    error: ClassVar = None
+
+    def info(self, path, **options):
+        self._answer()
+        return super().info(path, **options)
+
+    def ls(self, path, detail=True, **options):
+        self._answer()
+        return super().ls(path, detail=detail, **options)
+
+    def _open(self, path, *given, **options):
+        self._answer()
+        return super()._open(path, *given, **options)
+
+    isfile, find = AbstractFileSystem.isfile, AbstractFileSystem.find
+
+    def _answer(self):
+        if self.error is not None:
+            raise self.error
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return "/" + path.removeprefix("lost://").strip("/") if path not in ("", "/", "lost://") else ""
+
+
+@pytest.fixture
+def lost(monkeypatch):
+    fsspec.register_implementation("lost", Lost, clobber=True)
+    monkeypatch.setattr(Lost, "store", {})
+    monkeypatch.setattr(Lost, "pseudo_dirs", [""])
+    monkeypatch.setattr(Lost, "error", None)
+    return located("lost://bucket")
+
+
+ASKED = {
+    **{name: methodcaller(name) for name in ("exists", "is_dir", "is_file", "stat")},
+    "open": methodcaller("open", "rb"),
+    "iterdir": lambda path: list(path.iterdir()),
+    "glob": lambda path: list(path.glob("*.tar")),
+    "matching": matching,
+    "files_below": files_below,
+}
+ERRORS = [OSError("gone"), ConnectionError("gone"), TimeoutError("gone"), RuntimeError("gone\nfor ever")]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("name", ASKED)
+def test_a_question_without_an_answer_is_not_a_no(name, error, lost, monkeypatch):
+    (lost / "there").write_bytes(b"1")
+    assert (lost / "there").exists()
+    assert not (lost / "not").exists()
+    monkeypatch.setattr(Lost, "error", error)
+    with pytest.raises(StorageError) as caught:
+        ASKED[name](lost / "there")
+    assert str(caught.value).endswith(" cannot be reached: gone; check the address, the credentials and the network")
+    assert str(caught.value).startswith("lost://bucket/there")
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("at", [3, 6])
+def test_an_outage_between_two_questions_is_one_line(error, at, lost, tmp_path, monkeypatch):
+    images = folder_of(tmp_path / "faces", {f"p{p}/{i}.jpg": 7 * p + i for p in range(2) for i in range(3)})
+    written(network(), tmp_path / "net.onnx")
+    words = ("embed", images, "--model", tmp_path / "net.onnx", "--out", lost / "store", "--shard-rows", 3)
+    put_file, puts = Lost.put_file, []
+
+    def put(self, part, key, **options):
+        put_file(self, part, key, **options)
+        puts.append(key)
+        if len(puts) == at:
+            monkeypatch.setattr(Lost, "error", error)
+
+    monkeypatch.setattr(Lost, "put_file", put)
+    code, output = facecore(*words)
+    assert code == 1
+    assert re.fullmatch(
+        r"Error: lost://bucket/store\S* cannot be reached: gone; check the address, the credentials and the network\n",
+        output,
+    ), output
+    monkeypatch.setattr(Lost, "error", None)
+    assert facecore(*words)[0] == 0

@@ -177,7 +177,7 @@ def test_what_is_there_is_kept_or_replaced_as_told(tmp_path):
     [
         (["--count", 2], "give one of --generator, --from-model and --parametric"),
         (["--count", 2, "--parametric", "--generator", "g"], "give one of --generator, --from-model and --parametric"),
-        (["--count", 0, "--parametric"], "count must be at least 1, got 0"),
+        (["--count", 0, "--parametric"], "--count must be at least 1, got 0"),
         (
             ["--count", 2, "--parametric", "--crop", "0.5"],
             "--crop is of --generator, not of --parametric; leave it out",

@@ -455,7 +455,7 @@ def test_the_command(folder, quick, tmp_path):
     [
         (["faces", "--manifest", "m.parquet"], "DATASET and --manifest are two ways to name the faces; give one"),
         ([], "nothing to train on; give DATASET, or --manifest"),
-        (["faces", "--arch", "r17"], f"arch must be one of {', '.join(ARCHITECTURES)}; got r17"),
+        (["faces", "--arch", "r17"], f"--arch must be one of {', '.join(ARCHITECTURES)}; got r17"),
         (["faces", "--augment", "flip,warp"], "no augmentation flip; there are crop, colour, blur, jpeg"),
         (["faces", "--verify", "lfw"], "a protocol is written as NAME=PAIRS or NAME=PAIRS,IMAGES; got 'lfw'"),
     ],

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from facecore.commands import counted
 from facecore.errors import OptionError
 from facecore.pool import Task
 
@@ -46,13 +47,13 @@ def do_share(job: "Job", task: Task, *, overwrite: bool, threads: int | None) ->
     if mine := task.share(step.missing):
         work(job, step, mine, threads=threads)
     after = next_step(job, overwrite=overwrite, threads=threads) if mine else step
-    click.echo(f"{job.out}: {step.name} of {_shards(len(mine))} done, {_still_to_do(step, after)}")
+    click.echo(f"{job.out}: {step.name} of {counted(len(mine), 'shard')} done, {_still_to_do(step, after)}")
 
 
 def _still_to_do(step: "Step", after: "Step") -> str:
     if after.name == step.name and after.missing:
         return f"{len(after.missing):,} of {step.shards:,} to do: run the other tasks"
-    then = "run the same command with --merge" if step.merges else "run the same array again"
+    then = "run the same array again" if after.missing else "run the same command with --merge"
     return f"all {step.shards:,} now: {then}"
 
 
@@ -66,7 +67,3 @@ def do_merge(job: "Job", *, overwrite: bool, threads: int | None) -> "Selection 
         return done
     click.echo(f"{job.out}: t* = {done.max_cosine:.4f}: run the same array again, then --merge")
     return None
-
-
-def _shards(count: int) -> str:
-    return f"{count:,} shard{'' if count == 1 else 's'}"

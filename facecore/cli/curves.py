@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from facecore.cli.group import FILE, arch, embeddings, images, model, stage
+from facecore.cli.group import arch, embeddings, images, model, stage
+from facecore.commands import FILE
 
 if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes seconds
     from facecore.curve import Sweep
@@ -26,7 +27,13 @@ if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes
     show_default=True,
     help="How to choose: METHODs of facecore select, or nms:RANK. All are compared with random.",
 )
-@click.option("--seeds", type=int, default=3, show_default=True, help="Networks a point: --seed and those after it.")
+@click.option(
+    "--seeds",
+    type=click.IntRange(max=1000),
+    default=3,
+    show_default=True,
+    help="Networks a point: --seed and those after it.",
+)
 @click.option(
     "--budget",
     help="epochs: every point trains --epochs over its own faces. steps: all train as many steps, --steps or what "

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
-from facecore.cli.group import FILE, PLACE, images, overwrite, stage
+from facecore.cli.group import images, overwrite, stage
+from facecore.commands import FILE, PLACE, counted
 from facecore.errors import OptionError
 
 if TYPE_CHECKING:  # at run time the command imports its own stage
@@ -46,12 +47,12 @@ def export_command(
     done = export(faces, to, out, options, overwrite=overwrite)
     resumed = f", {done.resumed:,} were there already" if done.resumed else ""
     click.echo(
-        f"{out}: {done.faces:,} faces of {done.identities:,} identities as {to}, read back, "
+        f"{out}: {counted(done.faces, 'face')} of {counted(done.identities, 'identity')} as {to}, read back, "
         f"in {done.seconds:.1f} s{resumed}"
     )
     if done.rejected:
-        empty = f"; {done.empty:,} identities have none left" if done.empty else ""
-        click.echo(f"{done.rejected:,} faces rejected, see {out / 'rejected.parquet'}{empty}")
+        empty = f"; none left of {counted(done.empty, 'identity')}" if done.empty else ""
+        click.echo(f"{counted(done.rejected, 'face')} rejected, see {out / 'rejected.parquet'}{empty}")
 
 
 def _export_pairs(folder: Path, pairs: Path, out: Path, *, overwrite: bool) -> str:

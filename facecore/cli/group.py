@@ -1,41 +1,15 @@
 """The command group: how mistakes are shown, what commands share, and how one is registered."""
 
 import logging
-import signal
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
-from facecore.commands import Command, StageCommand, verbose
-from facecore.errors import FacecoreError, OptionError, printable
-from facecore.storage import is_remote, located
-
-INTERRUPTED, TERMINATED = 130, 143  # as a shell tells of a process that a signal ended
-
-
-class _Place(click.Path):
-    """A path; remote ones too, if the command can do with them."""
-
-    def __init__(self, *, remote: bool) -> None:
-        super().__init__()
-        self._remote = remote
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        if "\0" in str(value):
-            self.fail(f"{value!r} is no path: it holds a NUL", param, ctx)
-        path = located(value)
-        if is_remote(path) and not self._remote:
-            what = param.get_error_hint(ctx).strip("'") if param and ctx else "this"
-            raise OptionError(f"{what} takes a local path, not {value}; copy it to this machine, or from it")
-        return path
-
-
-FILE = _Place(remote=False)
-PLACE = _Place(remote=True)  # a local path, or an address as s3://bucket/faces
-
+from facecore.commands import FILE, PLACE, Command, StageCommand, verbose
+from facecore.errors import FacecoreError, printable
+from facecore.signals import INTERRUPTED, exit_code
 
 arch = click.option("--arch", help="Network of a checkpoint: r18, r34, r50, r100, r200, mbf, mbf_large, tiny.")
 overwrite = click.option("--overwrite", is_flag=True, help="Replace what is there.")
@@ -47,19 +21,6 @@ embeddings = click.option(
 model = click.option(
     "--model", type=FILE, required=True, help="Network: .onnx, .safetensors, .pt2, or .pt/.pth with --arch."
 )
-
-
-class Terminated(KeyboardInterrupt):
-    """Somebody asked this process to end, as a cluster does when the time is up: taken like Ctrl-C."""
-
-
-def end_well() -> None:
-    """From now on take SIGTERM like Ctrl-C."""
-
-    def end(number: int, frame: object) -> None:
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, end)
 
 
 class _OneLine(click.Command):
@@ -75,8 +36,8 @@ class _OneLine(click.Command):
         except OSError as error:
             raise click.ClickException(f"{_told(error)}; check the path, its permissions and the free space") from error
         except KeyboardInterrupt as interrupt:
-            click.echo("Interrupted; nothing is half-written: run the same command again", err=True)
-            ctx.exit(TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED)
+            click.echo(INTERRUPTED, err=True)
+            ctx.exit(exit_code(interrupt))
 
 
 class _Group(_OneLine, click.Group):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facecore.cli.curves import run_curve
-from facecore.cli.group import FILE, PLACE, arch, images, model, overwrite, stage
+from facecore.cli.group import arch, images, model, overwrite, stage
+from facecore.commands import FILE, PLACE, counted
 from facecore.errors import OptionError
 
 if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes seconds
@@ -64,7 +65,7 @@ def quantize_command(
     report = quantize_and_verify(faces, model, out, options, protocols, arch=arch, overwrite=overwrite)
     click.echo(f"{out}: {summary(report)}")
     if report["rejected"]:
-        click.echo(f"{len(report['rejected']):,} faces could not be read, see {out / 'report.json'}")
+        click.echo(f"{counted(len(report['rejected']), 'face')} could not be read, see {out / 'report.json'}")
 
 
 @stage("verify", "facecore.verify:VerifyOptions")

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from facecore.cli.group import FILE, PLACE, main, overwrite, stage
-from facecore.commands import verbose
+from facecore.cli.group import main, overwrite, stage
+from facecore.commands import FILE, PLACE, counted, verbose
 
 if TYPE_CHECKING:  # at run time each command imports its own stage
     from facecore.report import ReportOptions
@@ -25,9 +25,9 @@ def report_command(folder: Path, out: Path, images: Path | None, overwrite: bool
     parts = ", ".join(f"{count} {kind}" if count == 1 else f"{count} {kind}s" for kind, count in done.parts.items())
     click.echo(f"{out}: {parts}; {done.faces:,} pictures of faces, {done.bytes / 1e6:.1f} MB")
     for reason, count in done.unknown.items():
-        click.echo(f"{f'{count:,} faces without a picture' if done.faces else 'no pictures'}: {reason}")
+        click.echo(f"{counted(count, 'face')} without a picture: {reason}" if done.faces else f"no pictures: {reason}")
     if done.unreadable:
-        click.echo(f"{done.unreadable:,} images could not be read; the page says of each why")
+        click.echo(f"{counted(done.unreadable, 'image')} could not be read; the page says of each why")
     for name, why in done.left_out:
         click.echo(f"left out {name}: {why}", err=True)
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from facecore.cli.group import FILE, PLACE, arch, images, overwrite, stage, threads
+from facecore.cli.group import arch, images, overwrite, stage, threads
+from facecore.commands import FILE, PLACE, counted
 
 if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes seconds
     from facecore.review import ConflictOptions, OverlapOptions
@@ -27,8 +28,8 @@ def conflicts_command(
     from facecore.review import conflicts
 
     done = conflicts(embeddings, out, options, overwrite=overwrite, threads=threads)
-    click.echo(f"{out}: {done.one_person:,} pairs of identities may be one person each")
-    click.echo(f"{done.wrong_label:,} faces may be somebody else's")
+    click.echo(f"{out}: {counted(done.one_person, 'pair')} of identities may be one person each")
+    click.echo(f"{counted(done.wrong_label, 'face')} may be somebody else's")
 
 
 @stage("overlap", "facecore.review:OverlapOptions")
@@ -63,4 +64,4 @@ def overlap_command(
         f"{done.faces:,} images are in {against}, too"
     )
     if drop:
-        click.echo(f"{drop}: {done.kept:,} faces without them")
+        click.echo(f"{drop}: {counted(done.kept, 'face')} without them")

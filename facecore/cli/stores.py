@@ -7,8 +7,8 @@ import click
 
 from facecore.claims import claimed
 from facecore.cli.arrays import array, task_of
-from facecore.cli.group import FILE, PLACE, arch, images, main, model, overwrite, stage
-from facecore.commands import verbose
+from facecore.cli.group import arch, images, main, model, overwrite, stage
+from facecore.commands import FILE, PLACE, counted, verbose
 from facecore.errors import OptionError
 from facecore.pool import Task
 
@@ -64,10 +64,11 @@ def embed_command(
         _embed_share(faces, model, out, options, task, arch, processes)
         return
     done = embed(faces, model, out, options, arch=arch, overwrite=overwrite, processes=processes)
+    of_whom = f"{counted(done.faces, 'face')} of {counted(done.identities, 'identity')}"
     resumed = f", {done.resumed_shards} of {done.shards} shards were there already" if done.resumed_shards else ""
-    click.echo(f"{out}: {done.faces:,} faces of {done.identities:,} identities in {done.seconds:.1f} s{resumed}")
+    click.echo(f"{out}: {of_whom} in {done.seconds:.1f} s{resumed}")
     if done.rejected:
-        click.echo(f"{done.rejected:,} faces rejected, see {out / 'rejected.parquet'}")
+        click.echo(f"{counted(done.rejected, 'face')} rejected, see {out / 'rejected.parquet'}")
     if done.probability is not None:
         click.echo(f"mean probability {done.probability:.4f}; near 0, the classes of the head are in another order")
 
@@ -104,11 +105,12 @@ def import_command(
     from facecore.importing import import_vectors
 
     done = import_vectors(vectors, out, options, labels=labels, images=images, overwrite=overwrite)
-    click.echo(f"{out}: {done.faces:,} faces of {done.identities:,} identities in {done.seconds:.1f} s")
+    of_whom = f"{counted(done.faces, 'face')} of {counted(done.identities, 'identity')}"
+    click.echo(f"{out}: {of_whom} in {done.seconds:.1f} s")
     how = f"partitioned (buckets: {done.buckets:,})" if done.buckets else "grouped already"
-    click.echo(f"{done.rows:,} rows, {how}; {done.normalised:,} vectors were not of unit length")
+    click.echo(f"{counted(done.rows, 'row')}, {how}; {done.normalised:,} vectors were not of unit length")
     if done.rejected:
-        click.echo(f"{done.rejected:,} rows rejected, see {out / 'rejected.parquet'}")
+        click.echo(f"{counted(done.rejected, 'row')} rejected, see {out / 'rejected.parquet'}")
 
 
 @main.command("forget")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from facecore.cli.arrays import array, do_merge, do_share, merging, task_of
-from facecore.cli.group import FILE, PLACE, embeddings, main, overwrite, stage, threads
-from facecore.commands import StageCommand, verbose
+from facecore.cli.group import embeddings, main, overwrite, stage, threads
+from facecore.commands import FILE, PLACE, StageCommand, counted, verbose
 from facecore.errors import DataError, OptionError
 
 if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes seconds
@@ -156,7 +156,8 @@ def _say_selection(done: "Selection", out: Path) -> None:
 
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in done.dropped.items())
     click.echo(
-        f"{out}: {done.kept:,} of {done.faces:,} faces, {done.identities_kept:,} of {done.identities:,} identities"
+        f"{out}: {done.kept:,} of {counted(done.faces, 'face')}, "
+        f"{done.identities_kept:,} of {counted(done.identities, 'identity')}"
     )
     click.echo(f"{dropped_path(out)}: {dropped or 'nobody'}")
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from facecore.cli.group import FILE, arch, overwrite, stage
+from facecore.cli.group import arch, overwrite, stage
+from facecore.commands import FILE, counted
 
 if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes seconds
     from facecore.synthesis import SynthesisOptions
@@ -38,7 +39,7 @@ def synthesize_command(
     done = synthesize(origin, out, options, count=count, teacher=teacher, overwrite=overwrite)
     there = f", {done.resumed:,} of them were there already" if done.resumed else ""
     mended = f", {done.mended:,} made again, whose images were missing or cut short" if done.mended else ""
-    click.echo(f"{out / 'manifest.parquet'}: {done.faces:,} faces{there}{mended}")
+    click.echo(f"{out / 'manifest.parquet'}: {counted(done.faces, 'face')}{there}{mended}")
     if teacher:
         dropped = ", ".join(f"{number:,} {reason}" for reason, number in done.dropped.items())
         click.echo(f"{out / 'dropped.parquet'}: {dropped or 'nobody'}")

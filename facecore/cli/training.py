@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from facecore.cli.group import FILE, PLACE, images, overwrite, stage
+from facecore.cli.group import images, overwrite, stage
+from facecore.commands import FILE, PLACE
 from facecore.errors import OptionError
 
 if TYPE_CHECKING:  # at run time the command imports its own stage: torch takes seconds

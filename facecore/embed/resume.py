@@ -12,28 +12,34 @@ from facecore.embeddings import metadata_path, read_head, vectors_path
 from facecore.errors import DataError
 from facecore.manifest import provenance_of
 from facecore.provenance import check_folder, sha256_of_file
+from facecore.storage import read_whole
 
 PART = r"(\.[0-9a-f]+)?\.part"  # what `written_whole` calls a file that is being written
 SHARD_FILE = re.compile(rf"(img_emb/img_emb_(\d{{5,}})\.npy|metadata/metadata_(\d{{5,}})\.parquet)({PART})?")
 OTHER_FILE = re.compile(rf"(meta\.json|rejected\.parquet)({PART})?")
 
 
-def finished_shards(out: Path, job: Job) -> dict[int, list[tuple[int, str]]]:
-    """The shards that need not be redone, and whom they rejected; raises DataError if one is of another plan."""
+def finished_shards(out: Path, job: Job, *, shared: bool = False) -> dict[int, list[tuple[int, str]]]:
+    """The shards that need not be redone, and whom they rejected; raises DataError if one is of another plan.
+
+    A store `shared` by the tasks of an array is not theirs to overwrite, and the error says so.
+    """
+    way_out = "delete it before the tasks run" if shared else "add --overwrite to replace it"
+    otherwise = DataError(f"{out} was made from other faces or options; choose another --out, or {way_out}")
     if not _same_plan(out, job):
-        raise _made_otherwise(out)
+        raise otherwise
     recorded = {number: entry.get("img_emb") for number, entry in enumerate(read_meta(out).get("shards", []))}
     finished = {}
     for number in sorted({int(match[2] or match[3]) for match in map(SHARD_FILE.fullmatch, _files(out)) if match}):
         if number >= len(job):
-            raise _made_otherwise(out)
+            raise otherwise
         try:
             made = provenance_of(metadata_path(out, number))
             vectors = read_head(vectors_path(out, number))
         except (OSError, ValueError, EOFError, pa.ArrowException):
             continue  # missing or damaged: written anew
         if made is None or made.facts.get("fingerprint") != job.fingerprint(number):
-            raise _made_otherwise(out)
+            raise otherwise
         rejected = [(row, reason) for row, reason in made.facts["rejected"]]
         right_shape = vectors.shape == (len(job.faces(number)) - len(rejected), job.backbone.dimension)
         if right_shape and recorded.get(number) in (None, sha256_of_file(vectors_path(out, number))):
@@ -47,12 +53,6 @@ def _same_plan(out: Path, job: Job) -> bool:
     wanted = {**job.recipe, "dataset": job.dataset.sha256}
     model = meta.get("model", {}).get("sha256")
     return not meta or (wanted.items() <= meta.items() and model == job.backbone.sha256)
-
-
-def _made_otherwise(out: Path) -> DataError:
-    return DataError(
-        f"{out} was made from other faces or options; choose another --out, or add --overwrite to replace it"
-    )
 
 
 def make_room(out: Path, *, overwrite: bool) -> None:
@@ -85,7 +85,7 @@ def _files(out: Path) -> list[str]:
 def read_meta(out: Path) -> dict[str, Any]:
     """meta.json, or nothing if it is missing or not that of a store."""
     try:
-        meta = json.loads((out / "meta.json").read_text(encoding="utf-8"))
+        meta = json.loads(read_whole(out / "meta.json"))
     except (OSError, ValueError):
         return {}
     return meta if isinstance(meta, dict) and "shards" in meta else {}

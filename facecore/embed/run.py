@@ -85,7 +85,7 @@ def embed_share(
     began = time.perf_counter()
     job = Job(dataset, load_backbone(model, arch=arch), options, model_name=model.name)
     make_room(out, overwrite=False)
-    found = dict(begin(job, out))
+    found = dict(begin(job, out, shared=True))
     mine = [number for number in task.share(range(len(job))) if number not in found]
     _do(job, out, _work(job, model, out, arch, processes), mine, found)
     missing = sum(not metadata_path(out, number).exists() for number in range(len(job)) if number not in found)

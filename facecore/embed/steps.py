@@ -18,9 +18,12 @@ Rejected = list[tuple[int, str]]  # the positions of faces in their shard, and w
 REJECTED = "rejected.parquet"
 
 
-def begin(job: Job, out: Path) -> dict[int, Rejected]:
-    """The shards that need not be embedded, and whom they rejected; raises DataError if `out` is of another plan."""
-    finished = finished_shards(out, job)
+def begin(job: Job, out: Path, *, shared: bool = False) -> dict[int, Rejected]:
+    """The shards that need not be embedded, and whom they rejected; raises DataError if `out` is of another plan.
+
+    A store `shared` by the tasks of an array is not theirs to overwrite, and the error says so.
+    """
+    finished = finished_shards(out, job, shared=shared)
     if len(finished) < len(job):
         (out / "meta.json").unlink(missing_ok=True)  # a store with a shard to write is not complete
     return finished
@@ -48,7 +51,7 @@ def check_rejected(job: Job, out: Path, found: Mapping[int, Rejected]) -> None:
         _write_rejected(job, out, rejected)
         first = rejected.slice(0, 1).to_pylist()[0]
         raise DataError(
-            f"{count:,} of {len(job.dataset):,} faces rejected so far, more than max_rejected "
+            f"{count:,} of {len(job.dataset):,} faces rejected so far, more than --max-rejected "
             f"{job.options.max_rejected} allows; first {first['face_id']}: {first['reason']}; "
             f"see {out / REJECTED}, then run again with a larger --max-rejected, it goes on where it was"
         )

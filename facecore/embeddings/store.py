@@ -20,6 +20,7 @@ from facecore.embeddings.files import is_whole, metadata_path, read_head, vector
 from facecore.errors import DataError
 from facecore.manifest import COLUMNS
 from facecore.parallel import cores, in_order
+from facecore.parquet import check_expansion
 from facecore.storage import check_reached, for_arrow, is_remote, read_range, read_whole
 
 Vectors = npt.NDArray[np.float32]
@@ -252,8 +253,9 @@ class Embeddings:
 
 
 def _described(path: Path, columns: list[str] | None, as_dictionary: Sequence[str] = ()) -> pa.Table:
-    """Columns of a shard's metadata; raises DataError if they cannot be read."""
+    """Columns of a shard's metadata; raises DataError if they cannot be read, or would take absurdly much memory."""
     try:
+        check_expansion(path, columns)
         table = pq.read_table(for_arrow(path), columns=columns, read_dictionary=list(as_dictionary))
         table.validate(full=True)  # that names are UTF-8
     except (pa.ArrowException, UnicodeDecodeError) as error:

@@ -136,7 +136,7 @@ def _check_rejected(space: Workspace, plan: Plan, records: list[pa.Table]) -> No
         path = space.whole / REJECTED
         _write_rejected(every, path, Provenance(STAGE))
         raise DataError(
-            f"{rejected:,} of {len(plan.order):,} faces rejected so far, more than max_rejected "
+            f"{rejected:,} of {len(plan.order):,} faces rejected so far, more than --max-rejected "
             f"{plan.options.max_rejected} allows; first {_first(every)}; "
             f"see {path}, then run again with a larger --max-rejected, it goes on where it was"
         )

@@ -107,7 +107,10 @@ def _check_room(out: Path, root: Path, *, overwrite: bool) -> None:
     if not out.is_dir():
         raise DataError(f"{out} is a file; choose another --out, a folder to be made")
     if any(out.iterdir()):
-        made = provenance_of(out / MAP) if (out / MAP).is_file() else None
+        try:
+            made = provenance_of(out / MAP)
+        except (OSError, pa.ArrowException):
+            made = None
         if made is None or made.stage != STAGE:
             raise DataError(f"{out} holds what is no export; choose another --out")
         if not overwrite:

@@ -11,6 +11,7 @@ from facecore.errors import DataError
 from facecore.forget.names import NAMING, Forgotten
 from facecore.forget.receipt import FileEntry, entry_of, waiting_path
 from facecore.manifest import RowGroups, check_manifest, provenance_of
+from facecore.parquet import check_expansion
 from facecore.provenance import Provenance, sha256_of_file, written_whole
 
 
@@ -22,6 +23,7 @@ class Listing:
             raise DataError(f"no manifest at {path}; facecore nms writes one")
         self._path = path
         try:
+            check_expansion(path)
             self._schema = pq.read_schema(path).remove_metadata()
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{path} is not a whole Parquet file; facecore nms writes one") from error

@@ -13,6 +13,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from facecore.errors import DataError, FacecoreError
+from facecore.parquet import check_expansion
 
 BATCH = 8192  # rows read at a time: 16 MB of 512 floats
 SUFFIXES = (".npy", ".txt", ".csv", ".parquet")
@@ -90,5 +91,6 @@ def _from_parquet(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
     with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
         if missing := [name for name in columns if name not in file.schema_arrow.names]:
             raise ValueError(f"it has no column {missing[0]}, as the first file has")
+        check_expansion(path, columns, footer=file.metadata)
         for batch in file.iter_batches(batch_size=BATCH, columns=list(columns)):
             yield pa.Table.from_batches([batch])

@@ -10,6 +10,7 @@ import re
 import struct
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -150,21 +151,32 @@ def _varint(value: bytes, at: int) -> tuple[int, int]:
     raise ValueError("no number")
 
 
+@contextmanager
+def _whole(file: Path) -> Iterator[None]:
+    """Raise DataError where LMDB finds a page that is not what it should be; at some, it ends the process instead."""
+    import lmdb
+
+    try:
+        yield
+    except lmdb.Error as error:
+        raise DataError(f"{file} is damaged ({error}); copy it again") from error
+
+
 class _Database:
     """An open LMDB; a process may open each only once. Without a lock, forked ones may go on with their parent's."""
 
-    def __init__(self, environment: Any) -> None:
-        self._environment = environment
+    def __init__(self, environment: Any, file: Path) -> None:
+        self._environment, self._file = environment, file
         self.entries = int(environment.stat()["entries"])
 
     def keys(self) -> Iterator[bytes]:
-        with self._environment.begin() as transaction:
+        with _whole(self._file), self._environment.begin() as transaction:
             yield from transaction.cursor().iternext(values=False)
 
     def get(self, key: bytes) -> bytes | None:
         if not 0 < len(key) <= self._environment.max_key_size():
             return None
-        with self._environment.begin() as transaction:
+        with _whole(self._file), self._environment.begin() as transaction:
             value: bytes | None = transaction.get(key)
             return value
 
@@ -198,4 +210,4 @@ def _opened(root: Path) -> _Database:
         if file.stat().st_size < pages:  # to read beyond its end would end the process
             environment.close()
             raise DataError(f"{file} has {file.stat().st_size:,} bytes of {pages:,}; it was cut short, copy it again")
-        return _OPEN.setdefault(place, _Database(environment))
+        return _OPEN.setdefault(place, _Database(environment, file))

@@ -35,7 +35,8 @@ def check_sources(faces: pa.Table, reader: Reader, path: Path, root: Path) -> No
     # a name that leads elsewhere says nothing of the root: whoever reads it will say so
     missing = [source for source in sources if not (leads_out(source) or reader.exists(source))]
     if len(missing) > MAX_MISSING * len(sources):
+        some = "bring them back, take them out of it, or " if len(missing) < len(sources) else ""
         raise DataError(
             f"{path} is not a manifest of {root}: {len(missing):,} of {len(sources):,} faces sought are missing, "
-            f"first {missing[0]}; give --images the root it was made from"
+            f"first {missing[0]}; {some}give --images the root it was made from"
         )

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from facecore.errors import DataError
 from facecore.manifest import check_manifest, sort_faces
+from facecore.parquet import check_expansion
 from facecore.progress import progress
 from facecore.readers.names import LeftOut
 from facecore.storage import for_arrow
@@ -100,6 +101,7 @@ class Parquet:
         if key not in self._held:
             file = self._files[name]
             try:
+                check_expansion(file.path, [file.image], footer=file.footer, group=group)
                 with pq.ParquetFile(for_arrow(file.path), metadata=file.footer) as parquet:
                     images = parquet.read_row_group(group, columns=[file.image])[file.image]
                 images.validate(full=True)
@@ -201,6 +203,7 @@ def _listed(name: str, file: _File, left_out: LeftOut) -> pa.Table:
     named = "face_id" in schema.names and schema.field("face_id").type == pa.string()
     wanted = [file.identity, *(["face_id"] if named else [])]
     try:
+        check_expansion(file.path, wanted, footer=file.footer)
         rows = pq.read_table(for_arrow(file.path), columns=wanted, partitioning=None)
         rows.validate(full=True)  # that strings are UTF-8
     except (pa.ArrowException, OSError) as error:

@@ -53,11 +53,16 @@ class RecordIO:
         return sort_faces(pa.table({"face_id": keys, "identity": labels, "source": keys}))
 
     def read(self, source: str) -> bytes:
-        """The encoded image of a key; raises DataError if there is none, or the file is damaged."""
+        """The encoded image of a key; raises DataError if there is none, its label is no number, or it is damaged.
+
+        Where identities' records say whose images are whose, no label between their borders is read before.
+        """
         row = self._row(source)
         if row is None:
             raise DataError(f"no key {source} in {self._idx}")
-        return self._unpack(row)[1]
+        labels, image = self._unpack(row)
+        self._whole(labels[0], row)
+        return image
 
     def exists(self, source: str) -> bool:
         """Whether the index has the key."""

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from facecore.embeddings import Embeddings, metadata_path
 from facecore.errors import DataError
 from facecore.manifest import COLUMNS, provenance_of
+from facecore.parquet import check_expansion
 from facecore.provenance import Provenance
 from facecore.readers import Reader
 from facecore.report.faces import Album, Face, images_of
@@ -46,6 +47,7 @@ class Source:
 def conflicts_section(path: Path, name: str, slug: str, *, sources: Mapping[str, Source], album: Album) -> Section:
     """Show a table of conflicts; its faces are sought in the source of the same embeddings, by their sha256."""
     made = provenance_of(path) or Provenance("unknown")
+    check_expansion(path)
     table = pq.read_table(path).replace_schema_metadata()
     source = sources.get(made.inputs.get("embeddings", ""))
     found = {kind: table.filter(pc.equal(table["kind"], kind)) for kind in KINDS}

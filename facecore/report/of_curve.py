@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 
 from facecore.errors import DataError
 from facecore.manifest import provenance_of
+from facecore.parquet import check_expansion
 from facecore.report.charts import COLOURS, MARKERS, SERIES, Chart, Mark, chart
 from facecore.report.page import Section
 
@@ -28,6 +29,7 @@ Row = Mapping[str, Any]
 
 def curve_section(path: Path, name: str, slug: str) -> Section:
     """Show the table of a sweep, and what is above chance where that lies beside it."""
+    check_expansion(path)
     table = pq.read_table(path)
     _check(path, table.schema)
     rows = [row for row in table.to_pylist() if row["accuracy"] is not None]

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 from matplotlib.axes import Axes
 
 from facecore.embeddings import Embeddings
+from facecore.parquet import check_expansion
 from facecore.provenance import Provenance
 from facecore.report.charts import COLOURS, Chart, Mark, bin_axis, chart, count_axis
 from facecore.report.numbers import doubling_bins
@@ -23,6 +24,7 @@ def store_section(store: Embeddings, name: str, slug: str) -> Section:
     if listed.is_file():
         with pq.ParquetFile(listed, pre_buffer=False) as file:
             count = file.metadata.num_rows
+            check_expansion(listed, footer=file.metadata)
             first = next(file.iter_batches(batch_size=REJECTED, columns=["face_id", "reason"]), None)
             rejected = first.to_pylist() if first is not None else []
     figures = [

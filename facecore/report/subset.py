@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from facecore.errors import DataError
 from facecore.manifest import COLUMNS, provenance_of
+from facecore.parquet import check_expansion
 from facecore.progress import progress
 from facecore.provenance import Provenance
 from facecore.select import dropped_path
@@ -154,6 +155,7 @@ def batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Some columns of a Parquet file, a part at a time."""
     # without this, the whole file is read ahead, and held
     with reading(path), pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
+        check_expansion(path, columns, footer=file.metadata)
         yield from file.iter_batches(columns=list(columns), batch_size=1 << 17)
 
 
@@ -166,6 +168,7 @@ def rows_at(path: Path, rows: Rows, columns: Sequence[str]) -> list[dict[str, An
     """Some rows of a Parquet file, in the order given; only the row groups that hold them are read."""
     found: dict[int, dict[str, Any]] = {}
     with reading(path), pq.ParquetFile(path, pre_buffer=False) as file:
+        check_expansion(path, columns, footer=file.metadata)
         sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
         ends = np.cumsum([0, *sizes])
         groups = np.searchsorted(ends, rows, "right") - 1
@@ -180,6 +183,7 @@ def rows_where(path: Path, column: str, values: Sequence[str], columns: Sequence
     """The rows of a Parquet file that have one of these values, in the order of the file."""
     condition = pc.field(column).isin(pa.array(values, pa.string()))
     with reading(path):
+        check_expansion(path, columns)
         return pq.read_table(path, columns=list(columns), filters=condition, pre_buffer=False, use_threads=False)
 
 

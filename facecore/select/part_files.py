@@ -5,7 +5,6 @@ import io
 import json
 import shutil
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,8 +16,15 @@ import numpy.typing as npt
 
 from facecore.embeddings import Embeddings, Shard
 from facecore.embeddings.store import PIECE_ROWS
-from facecore.errors import DataError
-from facecore.provenance import canonical_json, sha256_of, written_whole
+from facecore.errors import DataError, StorageError
+from facecore.provenance import (
+    canonical_json,
+    check_folder,
+    sha256_of,
+    sha256_of_file,
+    write_text_whole,
+    written_whole,
+)
 from facecore.select.run import Job, Stage
 from facecore.select.selector import Ranked, Ranking
 from facecore.select.survey import Lines, Survey, Table
@@ -57,12 +63,13 @@ class PartFiles:
         self.job, self.faces = job, faces
         rows = [int(entry["rows"]) for entry in faces.meta["shards"]]
         told = canonical_json([job.selector.name, job.options, faces.sha256, rows])
-        self.root = job.out.with_name(f"{job.out.stem}.parts")
+        self.root = job.parts
         self.path = self.root / sha256_of(told)[:16]
         self.surveyed, self.found = self.path / "survey.json", self.path / "threshold.json"
 
     def check_alone(self) -> None:
-        """Raise DataError if there are parts of another job."""
+        """Raise DataError if there are parts of another job, or what is no folder is in the way."""
+        check_folder(self.path)
         if self.root.exists() and any(path.name != self.path.name for path in self.root.iterdir()):
             raise DataError(
                 f"{self.root} holds parts of other options or faces; give the options of then, choose another --out, "
@@ -84,18 +91,39 @@ class PartFiles:
             np.savez_compressed(stream, **cast(Any, arrays))
 
     def read(self, name: str, number: int, *arrays: str) -> dict[str, npt.NDArray[Any]]:
-        """What a step found out about a shard: all of it, or some arrays."""
+        """Arrays of what a step found out about a shard."""
         path = self.part(name, number)
         try:
-            with np.load(io.BytesIO(read_whole(path))) as found:
-                return {array: found[array] for array in arrays or found.files}
-        except (ValueError, EOFError, KeyError, OSError, zipfile.BadZipFile, zlib.error) as error:
+            data = read_whole(path)
+            with zipfile.ZipFile(io.BytesIO(data)) as whole:
+                if whole.testzip():  # numpy reads no further than an array claims to go, and so checks no sum
+                    raise ValueError(path)
+            with np.load(io.BytesIO(data)) as found:
+                return {array: found[array] for array in arrays}
+        except StorageError:
+            raise
+        except Exception as error:  # numpy, zip and zlib each raise their own
             raise DataError(f"{path} is missing or damaged; delete it and run that task of the array again") from error
+
+    def write_known(self, path: Path, known: Mapping[str, Any]) -> None:
+        """Write what is known of all shards, and its sha256."""
+        text = canonical_json({"known": known, "sha256": sha256_of(canonical_json(known))})
+        write_text_whole(path, text, shared=True)
+
+    def read_known(self, path: Path) -> Mapping[str, Any]:
+        """What was written there; raises DataError if it is damaged."""
+        try:
+            found = json.loads(read_whole(path))
+            known: Mapping[str, Any] = found["known"]
+            if found["sha256"] == sha256_of(canonical_json(known)):
+                return known
+        except (OSError, ValueError, TypeError, KeyError):
+            pass
+        raise damaged(path)
 
     @functools.cached_property
     def _survey(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = json.loads(read_whole(self.surveyed))
-        return found
+        return self.read_known(self.surveyed)
 
     @property
     def levels(self) -> tuple[int, int]:
@@ -107,7 +135,7 @@ class PartFiles:
         """The one given or found."""
         if self.job.max_cosine is not None:
             return threshold_at(self.job.max_cosine)
-        return Threshold(**json.loads(read_whole(self.found))) if self.found.exists() else None
+        return Threshold(**self.read_known(self.found)) if self.found.exists() else None
 
     def stage(self, threads: int) -> Stage:
         """Goes by the ranks that the first pass found, if there was one."""
@@ -176,12 +204,32 @@ class SurveyInParts(Survey):
             raise Unfinished(step)
         if not path.exists():
             self._join(name, units)
+        if _sha256_at(_sealed(path)) != sha256_of_file(path):
+            raise damaged(path)
         if is_remote(path):
             return cast(Table, np.load(io.BytesIO(read_whole(path))))
         return np.asarray(np.load(path, mmap_mode="c"))  # the processes of one machine hold it in memory once
 
     def _join(self, name: str, units: range) -> None:
-        """Write the lines of all shards as one file."""
+        """Write the lines of all shards as one file, and its sha256 beside it."""
         parts = [self._folder.read(name, number, "table")["table"] for number in units]
-        with written_whole(self._folder.path / f"{name}.npy", shared=True) as part, part.open("wb") as stream:
-            np.save(stream, np.concatenate(parts))
+        with written_whole(path := self._folder.path / f"{name}.npy", shared=True) as part:
+            with part.open("wb") as stream:
+                np.save(stream, np.concatenate(parts))
+            write_text_whole(_sealed(path), sha256_of_file(part), shared=True)
+
+
+def _sealed(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
+def _sha256_at(path: Path) -> str | None:
+    try:
+        return read_whole(path).decode()
+    except (OSError, ValueError):
+        return None
+
+
+def damaged(path: Path) -> DataError:
+    """What to say of a file that is made anew from the parts when it is gone."""
+    return DataError(f"{path} is damaged; delete it and run the same command again")

@@ -1,7 +1,7 @@
 """A selection shard by shard, by any number of processes that share files: what job arrays and clusters call.
 
     OUT.parts/FINGERPRINT/centres-00003.npz     what a step found out about shard 3 of the store
-    OUT.parts/FINGERPRINT/centres.npy           the same of all shards, where later steps need all at once
+    OUT.parts/FINGERPRINT/centres.npy           the same of all shards, where later steps need all at once; and .sha256
     OUT.parts/FINGERPRINT/survey.json           what is known when all is looked over
     OUT.parts/FINGERPRINT/threshold.json        what the first pass led to
 
@@ -22,7 +22,6 @@ from facecore.embeddings import Embeddings, Shard
 from facecore.errors import DataError
 from facecore.grid import LEVELS
 from facecore.parallel import cores
-from facecore.provenance import canonical_json, write_text_whole
 from facecore.select.part_files import PartFiles, Step, SurveyInParts, Unfinished
 from facecore.select.run import Counted, Job, Selection, Stage
 from facecore.select.selector import KEPT, Fates, Ranked, Ranking
@@ -48,9 +47,12 @@ def next_step(job: Job, *, overwrite: bool = False, threads: int | None = None) 
             return unfinished.step
         stage = Stage(faces, job.selector.cutter(ranking), threads or cores())
         levels = stage.levels_for(target) if target else (0, LEVELS - 1)
-        write_text_whole(folder.surveyed, canonical_json({"levels": levels, "facts": ranking.facts()}), shared=True)
-    name = "profile" if folder.threshold() is None else "cut"
-    return folder.step(name, range(len(faces)))
+        folder.write_known(folder.surveyed, {"levels": levels, "facts": ranking.facts()})
+    if job.keep is not None:
+        profile = folder.step("profile", range(len(faces)))
+        if profile.missing or folder.threshold() is None:  # it is cut by their ranks, too
+            return profile
+    return folder.step("cut", range(len(faces)))
 
 
 def work(job: Job, step: Step, numbers: Iterable[int], *, threads: int | None = None) -> None:
@@ -93,7 +95,7 @@ def merge(job: Job, *, overwrite: bool = False, threads: int | None = None) -> T
             part = folder.read("profile", number, "small", "large")
             counted = Counted(counted.small + part["small"], counted.large + part["large"])
         threshold = stage.find_from(counted, target, *folder.levels)
-        write_text_whole(folder.found, canonical_json({"level": threshold.level, "surplus": threshold.surplus}))
+        folder.write_known(folder.found, {"level": threshold.level, "surplus": threshold.surplus})
         return threshold
     return _finish(folder, stage)
 
@@ -103,7 +105,7 @@ def _finish(folder: PartFiles, stage: Stage) -> Selection:
     assert threshold is not None
     fates, candidates = Fates.empty(stage.faces.rows), []
     for number in range(len(stage.faces)):
-        part = folder.read("cut", number)
+        part = folder.read("cut", number, *_FATES, *(f"candidate_{name}" for name in _CANDIDATES))
         fates.put(stage.faces.first(number), Fates(*(part[name] for name in _FATES)))
         candidates.append(Candidates(*(part[f"candidate_{name}"] for name in _CANDIDATES)))
     stage.trim(fates, Candidates.joined(candidates), threshold)

@@ -66,6 +66,8 @@ def select(
     job = Job(store, selector, out, keep, max_cosine)
     faces = job.open(overwrite=overwrite)
     target = job.target(faces)
+    if job.parts.is_dir():
+        log.warning("%s is of a job array that was not finished; this run does without it, so delete it", job.parts)
     stage = Stage.over(faces, selector, threads)
     threshold = stage.find(target) if target else threshold_at(cast(float, max_cosine))
     fates, candidates = stage.cut(faces.pieces(), threshold)
@@ -106,6 +108,11 @@ class Job:
         sizes = np.concatenate([np.diff(faces.starts(number)) for number in range(len(faces))])
         target.check_least(self.selector.limits, sizes)
         return target
+
+    @property
+    def parts(self) -> Path:
+        """The folder of what the tasks of a job array find out, see `select.parts`."""
+        return self.out.with_name(f"{self.out.stem}.parts")
 
     @property
     def options(self) -> dict[str, Any]:

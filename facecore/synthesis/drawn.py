@@ -7,12 +7,12 @@ import csv
 import dataclasses
 import math
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
@@ -227,7 +227,10 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
     if not overwrite:
         raise DataError(f"{out} exists; choose another --out, or add --overwrite to replace it")
     truth = out / "truth.parquet"
-    made = provenance_of(truth) if truth.is_file() else None
+    try:
+        made = provenance_of(truth)
+    except (OSError, pa.ArrowException):
+        made = None
     if made is None or made.stage != _STAGE:
         raise DataError(f"{out} is not a drawn data set, so it is not replaced; choose another --out")
 
@@ -235,10 +238,11 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
 @contextmanager
 def _folder_written_whole(path: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes `path`, in place of what is there, when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as beside:  # a rename stays on one disk
-        part, old = Path(beside) / "part", Path(beside) / "old"
-        part.mkdir()
+    beside = path.with_name(f".{path.name}.part")  # a rename stays on one disk
+    shutil.rmtree(beside, ignore_errors=True)  # of a run that was killed
+    part, old = beside / "part", beside / "old"
+    part.mkdir(parents=True)
+    try:
         yield part
         if path.exists():
             os.replace(path, old)
@@ -248,3 +252,5 @@ def _folder_written_whole(path: Path) -> Iterator[Path]:
             if old.exists():
                 os.replace(old, path)
             raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)

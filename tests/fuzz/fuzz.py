@@ -4,7 +4,7 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["facecore.readers", "facecore.manifest"]):
+with atheris.instrument_imports(include=["facecore.readers", "facecore.manifest", "facecore.parquet"]):
     from targets import refuses_or_reads
 
 NAME = sys.argv.pop(1)

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from facecore.embeddings import Embeddings
 from facecore.errors import DataError
 from facecore.grid import STEPS
+from facecore.parquet import check_expansion
 from facecore.select.audit.report import Findings
 
 FATES = ("kept", "near-duplicate", "trimmed", "far-from-centre", "over-maximum", "outranked", "missing", "unknown")
@@ -76,6 +77,7 @@ class _Stream:
         if not path.is_file():
             raise DataError(f"no manifest at {path}; a subset and its dropped faces lie side by side")
         try:
+            check_expansion(path)
             file = pq.ParquetFile(path)
         except (pa.ArrowException, OSError):
             raise DataError(f"{path} is not a whole Parquet file; facecore nms writes one") from None

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from facecore.embeddings import Buffers, Embeddings, Piece
+from facecore.errors import DataError
 from facecore.grid import LEVELS, STEPS
 from facecore.manifest import provenance_of
 from facecore.parallel import cores, in_order
@@ -34,6 +35,10 @@ def audit(subset: Path, store: Path, *, hashes: bool = True, threads: int | None
     made = _made(subset)
     if made is not None:  # an order says that it is one before its dropped faces are missed
         Record.of(made, subset)
+    if not store.is_dir():
+        raise DataError(
+            f"no embedding store at {store}; name with --embeddings the one that {subset} was selected from"
+        )
     files, faces, findings = Files(subset, dropped), Embeddings.open(store), Findings()
     record = Record.of(made, subset)
     other = f"{dropped.name} carries another record than {subset.name}, or none"

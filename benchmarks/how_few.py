@@ -1,6 +1,6 @@
 """How few faces will do: what networks lose that were quantized on more and more faces.
 
-python benchmarks/small_data.py FOLDER
+python benchmarks/how_few.py FOLDER
 
 The folder is one that pipelines/small_data.py filled, complete or not.
 """
@@ -51,7 +51,7 @@ def smallest(folder: Path) -> Path:
 
 def main() -> None:
     """Collect and write the result."""
-    parser = arguments(__doc__, "small_data")
+    parser = arguments(__doc__, "how_few")
     parser.add_argument("folder", nargs="?", type=Path)
     given = parser.parse_args()
     with TemporaryDirectory() as temporary:

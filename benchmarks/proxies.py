@@ -1,6 +1,6 @@
 """How small a proxy will do: what proxies keep that learnt from a share of the identities, and what is learnt from it.
 
-python benchmarks/proxy_share.py proxies/agreement.json 0.1=scratch/0.1 0.3=scratch/0.3 1=scratch/1 teacher=scratch/all
+python benchmarks/proxies.py proxies/agreement.json 0.1=scratch/0.1 0.3=scratch/0.3 1=scratch/1 teacher=scratch/all
 
 The first argument is what pipelines/proxy_share.py wrote; the others are shares, or `teacher`, and folders that
 pipelines/from_scratch.py filled from their stores.
@@ -61,7 +61,7 @@ def smallest(folder: Path) -> tuple[Path, dict[str, Path]]:
 
 def main() -> None:
     """Collect and write the result."""
-    parser = arguments(__doc__, "proxy_share")
+    parser = arguments(__doc__, "proxies")
     parser.add_argument("agreement", nargs="?", type=Path)
     parser.add_argument("learnt", nargs="*", metavar="SHARE=FOLDER")
     given = parser.parse_args()
