@@ -68,25 +68,18 @@ def curves(result: Result) -> list[str]:
 
 
 def which_rank(result: Result) -> list[str]:
-    """What is learnt from scratch, best first, and each method over all places."""
+    """What is learnt from scratch, best first."""
     rows, told = [], []
     for pool in result["pools"]:
         for of in pool["rows"]:
             cells = [pool["pool"], f"{of['keep']:g}", f"{of['steps']:,}", f"{of['faces']:,}", of["method"]]
             accuracy = _mean(of["accuracy"], of["accuracy_half"], signed=False)
-            rows.append([*cells, str(of["seeds"]), accuracy, _above(of, "above_random"), _above(of, "above_whole")])
+            above = [_above(of, f"above_{other}") for other in ("random", "whole_epochs", "whole_steps")]
+            rows.append([*cells, str(of["seeds"]), accuracy, *above])
         told.append(f"Pool {pool['pool']}: tested on {pool['protocol']}.")
-    head = ["pool", "keep", "steps", "faces", "method", "seeds", "accuracy, %", "above random", "above the whole pool"]
-    over = [[of["method"], str(of["places"]), _above(of, "above_random")] for of in result["over_places"]]
-    return [
-        *table(head, rows),
-        "",
-        *told,
-        "",
-        "The mean over the places above (a pool, a fraction, a number of steps) where both have two seeds or more:",
-        "",
-        *table(["method", "places", "above random"], over),
-    ]
+    head = ["pool", "keep", "steps", "faces", "method", "seeds", "accuracy, %"]
+    whole = [f"above the whole pool, equal {cost}" for cost in ("epochs", "steps")]
+    return [*table([*head, "above random", *whole], rows), "", *told]
 
 
 def _above(of: Mapping[str, Any], name: str) -> str:

@@ -14,37 +14,41 @@ from facecore.curve.plot import COLOURS, INK, MARKERS, PALE, RANDOM_COLOUR, STYL
 from facecore.curve.pools import RANDOM
 from facecore.provenance import written_whole
 
-Place = tuple[str, int]  # a pool and a number of steps
-
 
 def which_rank(result: Mapping[str, Any], out: Path) -> None:
-    """A panel for every pool and number of steps at which methods kept two fractions or more."""
-    panels = {
-        (pool["pool"], steps): [row for row in pool["rows"] if row["steps"] == steps]
+    """A panel for every pool and number of steps at which a method kept two fractions or more."""
+    panels = [
+        (pool, steps)
         for pool in result["pools"]
         for steps in sorted({row["steps"] for row in pool["rows"]})
-    }
-    panels = {place: rows for place, rows in panels.items() if len({row["keep"] for row in rows}) > 2}
-    protocols = {pool["pool"]: pool["protocol"] for pool in result["pools"]}
+        if _lines(pool["rows"], steps)
+    ]
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 0.6 + 3.9 * len(panels)), layout="constrained")
-        for axes, ((name, steps), rows) in zip(
-            figure.subplots(len(panels), squeeze=False).flatten().tolist(), panels.items(), strict=True
-        ):
-            axes.set_title(f"{name}, tested on {protocols[name]}\n{steps:,} steps of 64 faces at every point", size=10)
-            _panel(axes, rows)
+        figure = Figure(figsize=(7.2, 3.9 * len(panels)), layout="constrained")
+        axes = figure.subplots(len(panels), squeeze=False).flatten().tolist()
+        for panel, (pool, steps) in zip(axes, panels, strict=True):
+            panel.set_title(f"trained on {pool['pool']}, tested on {pool['protocol']}", loc="left", size=10)
+            _panel(panel, pool["rows"], steps)
         with written_whole(out) as part:
             figure.savefig(part, format="png", dpi=160, metadata={"Software": None})
 
 
-def _panel(axes: Axes, rows: list[dict[str, Any]]) -> None:
-    """A line a method, up to the whole pool."""
-    whole = [row for row in rows if row["method"] == ALL]
-    kept = {row["method"]: [of for of in rows if of["method"] == row["method"]] for row in rows}
-    several = [method for method, of in kept.items() if method not in (ALL, RANDOM) and len(of) > 1]
-    lines = {method: kept[method] for method in (*sorted(several), RANDOM)}
+def _lines(rows: list[dict[str, Any]], steps: int) -> dict[str, list[dict[str, Any]]]:
+    """The points of random faces and of every method with two fractions or more, at so many steps."""
+    kept: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["steps"] == steps and row["method"] != ALL:
+            kept.setdefault(row["method"], []).append(row)
+    several = sorted(method for method, of in kept.items() if method != RANDOM and len(of) > 1)
+    return {method: kept[method] for method in (*several, RANDOM)} if several else {}
+
+
+def _panel(axes: Axes, rows: list[dict[str, Any]], steps: int) -> None:
+    """A line a method, up to all faces at as many steps; all faces at more steps are a line across."""
+    whole = {row["steps"]: row for row in rows if row["method"] == ALL}
+    lines = _lines(rows, steps)
     for number, (method, of) in enumerate(lines.items()):
-        shown = sorted([*of, *whole], key=lambda row: float(row["keep"]))
+        shown = sorted([*of, *([whole[steps]] if steps in whole else [])], key=lambda row: float(row["keep"]))
         axes.errorbar(
             [row["keep"] * (1 + 0.012 * (number - len(lines) / 2)) for row in shown],
             [row["accuracy"] for row in shown],
@@ -55,14 +59,17 @@ def _panel(axes: Axes, rows: list[dict[str, Any]]) -> None:
             linewidth=1.8,
             elinewidth=1.1,
             capsize=2.5,
-            label=method,
+            label=f"{method}, {steps:,} steps",
         )
+    for more in sorted(of for of in whole if of > steps):
+        label = f"all faces, {more:,} steps"
+        axes.axhline(whole[more]["accuracy"], color=INK, linestyle=(0, (5, 3)), linewidth=1.1, label=label)
     axes.set_xscale("log")
-    axes.set_xticks(sorted({row["keep"] for row in rows}))
+    axes.set_xticks(sorted({row["keep"] for of in lines.values() for row in of} | {1.0}))
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(axis="y", color=PALE, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.set_xlabel("faces kept, %; mean and 95 % interval over seeds", color=INK)
     axes.set_ylabel("accuracy, %", color=INK)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="lower right")

@@ -4,7 +4,7 @@ python benchmarks/which_rank.py CFP=scratch/cfp "CFP, swollen=scratch/swollen,sc
 
 Each argument is the name of a pool of faces and folders that pipelines/from_scratch.py filled, complete or not. Points
 of one pool may differ in their steps; each is compared with as many random faces at as many steps, and with the whole
-pool.
+pool for as many epochs and for as many steps, where that was run.
 """
 
 import json
@@ -43,7 +43,6 @@ def found(name: str, folders: Sequence[Path]) -> dict[str, Any]:
     if len({(point["protocol"], point["min_per_identity"]) for point in points}) != 1:
         raise SystemExit(f"{name}: no points, or points made otherwise than others; give them names of their own")
     by_place = {(Place(point["fraction"], point["steps"]), point["method"]) for point in points}
-    whole = [_folds(points, place, ALL) for place, method in sorted(by_place) if method == ALL]
     rows = []
     for place, method in sorted(by_place):
         ours, random = _folds(points, place, method), _folds(points, place, RANDOM)
@@ -53,7 +52,8 @@ def found(name: str, folders: Sequence[Path]) -> dict[str, Any]:
                 **{"method": method, **place._asdict(), "faces": faces, "seeds": len(ours)},
                 **_told("accuracy", over_seeds(np.array([of.mean() for of in ours.values()]))),
                 **(_told("above_random", _above(ours, random)) if method not in (ALL, RANDOM) else {}),
-                **(_told("above_whole", _above(ours, whole[-1])) if method != ALL and whole else {}),
+                **_told("above_whole_epochs", _above_whole(points, ours, round(place.steps / place.keep), method)),
+                **_told("above_whole_steps", _above_whole(points, ours, place.steps, method)),
             }
         )
     return {
@@ -61,20 +61,6 @@ def found(name: str, folders: Sequence[Path]) -> dict[str, Any]:
         **{key: points[0][key] for key in ("protocol", "min_per_identity")},
         "rows": sorted(rows, key=lambda row: (-row["keep"], -row["steps"], -row["accuracy"])),
     }
-
-
-def over_places(pools: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """By how many points each method is above random faces, in the mean over the places where both were run."""
-    told: dict[str, list[float]] = {}
-    for pool in pools:
-        for row in pool["rows"]:
-            if row.get("above_random") is not None:
-                told.setdefault(row["method"], []).append(row["above_random"])
-    rows = [
-        {"method": method, "places": len(values), **_told("above_random", over_seeds(np.array(values)))}
-        for method, values in told.items()
-    ]
-    return sorted(rows, key=lambda row: (-row["places"], -row["above_random"]))
 
 
 def _folds(points: Sequence[dict[str, Any]], place: Place, method: str) -> Folds:
@@ -88,6 +74,11 @@ def _above(ours: Folds, theirs: Folds) -> Interval | None:
     return (
         paired_difference(*(np.array([of[seed] for seed in both]) for of in (ours, theirs))) if len(both) > 1 else None
     )
+
+
+def _above_whole(points: Sequence[dict[str, Any]], ours: Folds, steps: int, method: str) -> Interval | None:
+    """By how many points a method is above all faces at so many steps."""
+    return None if method == ALL else _above(ours, _folds(points, Place(1.0, steps), ALL))
 
 
 def _told(name: str, interval: Interval | None) -> dict[str, float | None]:
@@ -115,7 +106,7 @@ def main() -> None:
         if given.smoke:
             folders = {"grey": [str(smallest(Path(temporary)))]}
         pools = [found(name, [Path(folder) for folder in of]) for name, of in folders.items()]
-    write_result(given.out, {"pools": pools, "over_places": over_places(pools)})
+    write_result(given.out, {"pools": pools})
 
 
 if __name__ == "__main__":

@@ -95,6 +95,11 @@ def evil():
     return "verify --model net.onnx --pairs evil.bin"
 
 
+def audited():
+    os.rename("embeddings", "others")
+    return "audit subset.parquet"
+
+
 def lost():
     Path("embeddings/img_emb/img_emb_00000.npy").unlink()
     return "nms --keep 1 --overwrite"
@@ -112,12 +117,15 @@ CAUSES = {
     "a file is not what its name says": misnamed,
     "a `.bin` or checkpoint would run code": evil,
     "a shard of a store is lost": lambda: selected(then=lost),
+    "the store is elsewhere": lambda: selected(then=audited),
     "the output exists": lambda: selected(then=lambda: "nms --keep 1"),
     "other options than the run that was stopped": lambda: selected(then=lambda: EMBED.format("faces") + " --flip"),
 }
 # What takes another process or a full disk, where the same lines are demanded.
 ELSEWHERE = {
     "two runs at once": "test_faults.py",
+    "a part of a job array is damaged": "test_select_parts.py",
+    "an array was given up, and nms run plainly": "test_select_parts.py",
     "the disk is full": "test_faults_disk.py",
     "Ctrl-C, or SIGTERM from a cluster": "test_cli.py",
 }
@@ -126,7 +134,8 @@ ELSEWHERE = {
 def test_every_row_has_its_cause():
     assert rows().keys() == CAUSES.keys() | ELSEWHERE.keys()
     for what, where in ELSEWHERE.items():
-        end = rows()[what].partition(";")[0].rpartition(": ")[2].removeprefix("embeddings ")
+        end = rows()[what].partition(";")[0].rpartition(": ")[2]
+        end = re.sub(r"^(embeddings|subset\.parts)\S* ", "", end)
         assert end in Path(__file__).with_name(where).read_text(), what
 
 
@@ -137,7 +146,7 @@ def test_the_line_is_the_one_in_the_readme(what, tmp_path, monkeypatch):
     written(network(), Path("net.onnx"))
     line = rows()[what]
     done = CAUSES[what]()
-    if not done.startswith(("embed ", "nms ", "quantize ", "verify ")):
+    if not done.startswith(("audit ", "embed ", "nms ", "quantize ", "verify ")):
         assert done == line
     else:
         assert facecore(*done.split()) == (1, f"Error: {line}\n")

@@ -44,15 +44,11 @@ def test_every_place_is_compared_with_random_and_with_the_whole_pool(pool):
     assert above[("nms", 10)] == pytest.approx(1.5)
     assert above[("nms", 5)] == pytest.approx(-3.0)
     assert above[("random", 10)] is above[("all", 10)] is above[("kcenter", 10)] is None  # of itself; one seed
-    whole = {(row["method"], row["steps"]): row.get("above_whole") for row in pool["rows"]}
-    assert whole[("nms", 10)] == pytest.approx(-2.5)
-    assert whole[("random", 5)] == pytest.approx(-10.0)
-
-
-def test_a_method_is_told_over_all_places(pool):
-    (row,) = which_rank.over_places([pool])
-    assert (row["method"], row["places"]) == ("nms", 2)
-    assert row["above_random"] == pytest.approx((1.5 - 3.0) / 2)
+    steps = {(row["method"], row["steps"]): row.get("above_whole_steps") for row in pool["rows"]}
+    epochs = {(row["method"], row["steps"]): row.get("above_whole_epochs") for row in pool["rows"]}
+    assert steps[("nms", 10)] == pytest.approx(-2.5)
+    assert epochs[("random", 5)] == pytest.approx(-10.0)
+    assert steps[("random", 5)] is epochs[("nms", 10)] is None  # the whole was not run at 5 or 20 steps
 
 
 def test_points_of_two_protocols_are_no_pool(tmp_path):
