@@ -74,7 +74,7 @@ def options() -> ArgumentParser:
     parser.add_argument("sources", nargs="*", metavar="NAME=DATASET")
     parser.add_argument("--model", type=Path)
     parser.add_argument("--verify", action="append", metavar="NAME=PAIRS[,IMAGES]")
-    parser.add_argument("--bits", nargs="*", default=["w8a8", "w6a6"])
+    parser.add_argument("--bits", nargs="*", default=["w8a8", "w6a6", "w4a4"])
     parser.add_argument("--steps", type=int, default=60)
     return parser
 
