@@ -72,4 +72,4 @@ def _panel(axes: Axes, rows: list[dict[str, Any]], steps: int) -> None:
     axes.set_axisbelow(True)
     axes.set_xlabel("faces kept, %; mean and 95 % interval over seeds", color=INK)
     axes.set_ylabel("accuracy, %", color=INK)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="lower center")
