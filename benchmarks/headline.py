@@ -83,7 +83,7 @@ def measure(given: Namespace, folder: Path) -> dict[str, Any]:
     part = [row for row in pool["rows"] if (row["keep"], row["steps"]) == (given.keep, steps)]
     selections = {"the network given": seconds["embed"] + seconds["nms"], "tiny": seconds["small"] + seconds["nms"]}
     return {
-        **{"faces": whole["faces"], "kept": round(given.keep * whole["faces"]), "keep": given.keep},
+        **{"faces_in_all": whole["faces"], "kept": round(given.keep * whole["faces"]), "keep": given.keep},
         **{"steps": given.steps, "protocol": pool["protocol"], "seconds": seconds},
         "selection": selections["the network given"],
         "methods": [{**row, "relative": 100 * row["accuracy"] / whole["accuracy"]} for row in part],

@@ -132,7 +132,7 @@ def proxies(result: Result) -> list[str]:
 def headline(result: Result) -> list[str]:
     """Accuracy and time at a fraction, as measured, then what longer trainings would save."""
     seconds = result["seconds"]
-    rows = [["the whole pool", f"{result['faces']:,}", f"{seconds['train_whole']:.1f}", "", "", "100"]]
+    rows = [["the whole pool", f"{result['faces_in_all']:,}", f"{seconds['train_whole']:.1f}", "", "", "100"]]
     for of in result["methods"]:
         saved = [f"{seconds['train_whole'] / (seconds['train_part'] + more):.2f}" for more in (0, result["selection"])]
         rows.append(

@@ -91,7 +91,8 @@ def main() -> None:
             for bits in given.bits
             for name, source in sources
         ]
-    write_result(given.out, {"steps": given.steps, "float_bytes": given.model.stat().st_size, "networks": networks})
+        result = {"steps": given.steps, "float_bytes": given.model.stat().st_size, "networks": networks}
+    write_result(given.out, result)
 
 
 if __name__ == "__main__":

@@ -93,10 +93,10 @@ def with_provenance(schema: pa.Schema, provenance: Provenance) -> pa.Schema:
     return schema.with_metadata({FOOTER_KEY: provenance.to_json().encode()})
 
 
-def write_manifest(table: pa.Table, path: Path, provenance: Provenance) -> None:
-    """Write a checked table as zstd Parquet, whole or not at all."""
+def write_manifest(table: pa.Table, path: Path, provenance: Provenance, *, shared: bool = False) -> None:
+    """Write a checked table as zstd Parquet, whole or not at all, see `written_whole`."""
     check_manifest(table, path)
-    with written_whole(path) as part:
+    with written_whole(path, shared=shared) as part:
         pq.write_table(table.cast(with_provenance(table.schema, provenance)), part, compression="zstd")
 
 

@@ -7,6 +7,7 @@ https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thr
 """
 
 import contextlib
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ def check_expansion(
     """
     if is_remote(path):
         return
+    if path.is_file() and not os.access(path, os.R_OK):
+        raise DataError(f"{path} may not be read; change its permissions")
     footer = footer or pq.read_metadata(path)
     size = path.stat().st_size
     limit = max(MAX_DECODED, MAX_EXPANSION * size)

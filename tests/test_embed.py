@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import math
+import os
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +15,7 @@ import pytest
 from pictures import encoded, folder_of, jpeg
 
 from facecore.embed import EmbedOptions, embed, embed_dataset, unit_rows
+from facecore.embed.resume import OTHER_FILE, SHARD_FILE
 from facecore.embeddings import Embeddings, metadata_path, shard_starts, vectors_path
 from facecore.errors import DataError, OptionError
 from facecore.images import Preprocess, decode, to_input
@@ -260,6 +263,15 @@ def test_stopped_and_resumed_gives_the_bytes_of_one_run(dataset, tmp_path, faces
     assert run(dataset, tmp_path / "out", network).resumed_shards == finished
     assert network.faces == 22 - sum([3, 5, 1, 9, 4][:finished])
     assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")
+
+
+def test_every_unfinished_file_is_one_that_a_later_run_removes(dataset, tmp_path, monkeypatch):
+    renamed, replace = [], os.replace
+    monkeypatch.setattr("os.replace", lambda part, path: (renamed.append(Path(part)), replace(part, path)))
+    run(dataset, tmp_path / "out")
+    names = [str(part.relative_to(tmp_path / "out")) for part in renamed]
+    assert len(names) == 2 * 5 + 2  # two files a shard, rejected.parquet and meta.json
+    assert [name for name in names if not (SHARD_FILE.fullmatch(name) or OTHER_FILE.fullmatch(name))] == []
 
 
 def test_rejections_survive_a_stop(dataset, tmp_path):

@@ -65,7 +65,7 @@ def test_the_headline_counts_the_selection():
     row = {"method": "nms", "relative": 99.5}
     longer = {"network": "mbf", "epochs": 20, "proxy": "tiny", "not_counted": 1 / 0.6, "counted": 1.6}
     told = headline(
-        {"seconds": seconds, "selection": 10.0, "faces": 100, "kept": 60, "methods": [row], "longer": [longer]}
+        {"seconds": seconds, "selection": 10.0, "faces_in_all": 100, "kept": 60, "methods": [row], "longer": [longer]}
     )
     assert "| nms | 60 | 60.0 | 1.67 | 1.43 | 99.5 |" in told
     assert "| mbf | 20 | tiny | 1.67 | 1.60 |" in told

@@ -252,7 +252,7 @@ def test_the_roc_of_one_list_of_pairs_is_not_overwritten():
         ),
         (
             ["--suite", "suite", "--cache", "net_a.onnx"],
-            "cache is a folder to make or to go on in, but net_a.onnx is a file",
+            "--cache is a folder to make or to go on in, but net_a.onnx is a file",
         ),
         (["--suite", "absent"], "no folder at absent; --suite takes a folder of protocols"),
         (

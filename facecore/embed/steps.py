@@ -12,7 +12,7 @@ from facecore.embed.resume import clear_stale, finished_shards, read_meta
 from facecore.embeddings import Embeddings, write_meta, write_shard
 from facecore.errors import DataError
 from facecore.manifest import COLUMNS, write_manifest
-from facecore.provenance import Provenance, written_whole
+from facecore.provenance import Provenance
 
 Rejected = list[tuple[int, str]]  # the positions of faces in their shard, and why
 REJECTED = "rejected.parquet"
@@ -96,5 +96,4 @@ def _with_reasons(faces: pa.Table, reasons: Rejected) -> pa.Table:
 
 def _write_rejected(job: Job, out: Path, rejected: pa.Table) -> None:
     made = Provenance("embed", job.recipe, {"model": job.backbone.sha256, "dataset": job.dataset.sha256})
-    with written_whole(out / REJECTED, shared=True) as part:  # several tasks may find them too many
-        write_manifest(rejected, part, made)
+    write_manifest(rejected, out / REJECTED, made, shared=True)  # several tasks may find them too many

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from facecore.errors import DataError
 from facecore.manifest import repeating, with_provenance
+from facecore.parquet import check_expansion
 from facecore.provenance import Provenance, canonical_json, sha256_of, sha256_of_file, write_text_whole, written_whole
 from facecore.storage import for_arrow, is_remote, read_range, read_whole
 
@@ -141,8 +143,24 @@ def is_whole(meta: Any) -> bool:
     )
 
 
+def described(path: Path, columns: Sequence[str] | None, as_dictionary: Sequence[str] = ()) -> pa.Table:
+    """Columns of a shard's metadata; raises DataError if they cannot be read, or would take absurdly much memory."""
+    try:
+        check_expansion(path, columns)
+        wanted = None if columns is None else list(columns)
+        table = pq.read_table(for_arrow(path), columns=wanted, read_dictionary=list(as_dictionary))
+        table.validate(full=True)  # that names are UTF-8
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's; of what cannot be decompressed, pyarrow's has none
+        raise DataError(
+            f"{path} is damaged; delete it and run facecore embed again, it redoes only that shard"
+        ) from error
+    return table.replace_schema_metadata()
+
+
 def _shard_entry(store: Path, number: int) -> dict[str, Any]:
-    identity = pq.read_table(for_arrow(metadata_path(store, number)), columns=["identity"])["identity"]
+    identity = described(metadata_path(store, number), ["identity"])["identity"]
     return {
         "rows": len(identity),
         "identities": pc.count_distinct(identity).as_py(),
@@ -159,7 +177,7 @@ def content_sha256(store: Path, shards: int) -> str:
     vectors, names = hashlib.sha256(), {name: (hashlib.sha256(), hashlib.sha256()) for name in columns}
     for number in range(shards):
         vectors.update(load_vectors(vectors_path(store, number)).data)
-        faces = pq.read_table(for_arrow(metadata_path(store, number)), columns=list(columns))
+        faces = described(metadata_path(store, number), columns)
         for name, (lengths, characters) in names.items():
             for chunk in faces[name].chunks:
                 lengths.update(pc.binary_length(chunk).to_numpy().astype("<i4").tobytes())

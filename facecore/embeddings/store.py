@@ -16,11 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from facecore.compiled import widen_rows
-from facecore.embeddings.files import is_whole, metadata_path, read_head, vectors_path, whole_runs
+from facecore.embeddings.files import described, is_whole, metadata_path, read_head, vectors_path, whole_runs
 from facecore.errors import DataError
 from facecore.manifest import COLUMNS
 from facecore.parallel import cores, in_order
-from facecore.parquet import check_expansion
 from facecore.storage import check_reached, for_arrow, is_remote, read_range, read_whole
 
 Vectors = npt.NDArray[np.float32]
@@ -175,7 +174,7 @@ class Embeddings:
 
     def faces(self, number: int, columns: Sequence[str] | None = None) -> pa.Table:
         """The metadata of one shard, all or some columns: one row a face."""
-        return _described(metadata_path(self.path, number), None if columns is None else list(columns))
+        return described(metadata_path(self.path, number), None if columns is None else list(columns))
 
     def starts(self, number: int) -> npt.NDArray[np.int64]:
         """The first row of every identity of a shard, and its number of rows; raises DataError if one is scattered."""
@@ -190,7 +189,7 @@ class Embeddings:
         schema = pq.read_schema(for_arrow(path))
         if missing := [name for name in COLUMNS if schema.get_field_index(name) < 0]:
             raise DataError(f"{path} has no column {missing[0]}; run facecore embed --overwrite")
-        identity = _described(path, ["identity"], as_dictionary=["identity"])["identity"]
+        identity = described(path, ["identity"], as_dictionary=["identity"])["identity"]
         starts, expected = identity_starts(identity, path), int(self.meta["shards"][number]["identities"])
         if len(starts) - 1 != expected:
             raise DataError(
@@ -250,19 +249,6 @@ class Embeddings:
                 f"{path}: row {begin + bad:,} has length {length:.4f}, not 1; run facecore embed --overwrite"
             )
         return Shard(rows, piece.starts - begin, piece.first, piece.first_identity)
-
-
-def _described(path: Path, columns: list[str] | None, as_dictionary: Sequence[str] = ()) -> pa.Table:
-    """Columns of a shard's metadata; raises DataError if they cannot be read, or would take absurdly much memory."""
-    try:
-        check_expansion(path, columns)
-        table = pq.read_table(for_arrow(path), columns=columns, read_dictionary=list(as_dictionary))
-        table.validate(full=True)  # that names are UTF-8
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path} is damaged; delete it and run facecore embed again, it redoes only that shard"
-        ) from error
-    return table.replace_schema_metadata()
 
 
 def _read_at(path: Path, start: int, into: npt.NDArray[np.float16]) -> None:
