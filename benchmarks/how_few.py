@@ -25,7 +25,9 @@ def found(folder: Path) -> dict[str, Any]:
     """The means over seeds, in points of accuracy lost."""
     points = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*/point.json"))]
     if len({(point["protocol"], point["steps"]) for point in points}) != 1:
-        raise SystemExit(f"{folder} holds no points, or points made otherwise than others; give them folders")
+        raise SystemExit(
+            f"{folder} holds no points, or points of other steps or protocols; give those folders of their own"
+        )
     rows = []
     for way in dict.fromkeys(tuple(point[name] for name in SAME) for point in points):
         at = [point["accuracy"] for point in points if tuple(point[name] for name in SAME) == way]

@@ -193,9 +193,9 @@ SECTIONS = (
     Section(
         "proxies",
         "How small a proxy will do",
-        "What is kept of LFW, swollen, by the embeddings of small networks that learnt from a share of its identities, "
+        "What is kept of CFP, swollen, by the embeddings of small networks that learnt from a share of its identities, "
         "against what the MobileFaceNet keeps; then a network trained from scratch on it.",
-        "proxies.py proxies/agreement.json 0.1=scratch/0.1 0.3=scratch/0.3 1=scratch/1 teacher=scratch/lfw",
+        "proxies.py proxies/agreement.json 0.1=scratch/0.1 0.3=scratch/0.3 1=scratch/1 teacher=scratch/cfp",
         learnt.proxies,
     ),
     Section(

@@ -41,7 +41,7 @@ def found(name: str, folders: Sequence[Path]) -> dict[str, Any]:
         json.loads(path.read_text(encoding="utf-8")) for of in folders for path in sorted(of.glob("*/point.json"))
     ]
     if len({(point["protocol"], point["min_per_identity"]) for point in points}) != 1:
-        raise SystemExit(f"{name}: no points, or points made otherwise than others; give them names of their own")
+        raise SystemExit(f"{name}: no points, or points of other protocols or floors; give those names of their own")
     by_place = {(Place(point["fraction"], point["steps"]), point["method"]) for point in points}
     rows = []
     for place, method in sorted(by_place):

@@ -835,3 +835,14 @@ def test_a_subset_from_which_people_were_withdrawn_is_not_audited(tmp_path):
         f"{gone} faces of {subset} were forgotten after it was selected, so what it claims held of another set; "
         "run facecore nms again"
     )
+
+
+def test_metadata_that_is_damaged_inside_is_named(tmp_path):
+    subset, store = selected(tmp_path, split(random_faces(4, SIZES), [2, 5]))
+    path = store / "metadata" / "metadata_00000.parquet"
+    data = bytearray(path.read_bytes())
+    data[100:300] = bytes(200)
+    path.write_bytes(data)
+    with pytest.raises(DataError) as caught:
+        audit(subset, store, hashes=False)
+    assert str(caught.value) == f"{path} is damaged; delete it and run facecore embed again, it redoes only that shard"

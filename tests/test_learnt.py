@@ -56,7 +56,7 @@ def test_points_of_two_protocols_are_no_pool(tmp_path):
     other = tmp_path / "other" / "point.json"
     other.parent.mkdir()
     other.write_text((tmp_path / "nms-0.5-0-10" / "point.json").read_text().replace("pairs", "others"))
-    with pytest.raises(SystemExit, match="made up: no points, or points made otherwise than others"):
+    with pytest.raises(SystemExit, match="made up: no points, or points of other protocols or floors"):
         which_rank.found("made up", [tmp_path])
 
 

@@ -100,6 +100,13 @@ def test_no_file(tmp_path):
     assert refusal(read_manifest, tmp_path) == f"{tmp_path} is a folder, not a manifest; facecore nms writes one"
 
 
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    path = tmp_path / "subset.parquet"
+    path.write_bytes(b"PAR1")
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # whoever runs the tests may be allowed everything
+    assert refusal(read_manifest, path) == f"{path} may not be read; change its permissions"
+
+
 def test_not_parquet(tmp_path):
     (tmp_path / "x").write_bytes(b"a,b\n1,2\n" * 10)
     line = refusal(read_manifest, tmp_path / "x")
