@@ -568,7 +568,7 @@ def test_the_command_says_what_was_rejected(images, tmp_path):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["--to", "lmdb"], "no format lmdb to export to; there are recordio, folder, list, webdataset, parquet, bin"),
+        (["--to", "lmdb"], "no format lmdb to export to; there are recordio, folder, list, webdataset, parquet"),
         (["--to", "bin"], "--to bin and --pairs go together: a .bin holds pairs of images"),
         (
             ["--to", "bin", "--pairs", "p", "--images", "i"],
