@@ -73,7 +73,13 @@ class Commands:
 def measure(given: Namespace, folder: Path) -> dict[str, Any]:
     """The seconds of every command, what is saved, and what accuracy is left."""
     of = Commands(given, folder)
-    works = {"embed": of.embed, "nms": of.nms, "train_whole": of.whole, "train_part": of.part, "small": of.small_proxy}
+    works = {
+        "embed": of.embed,
+        "nms": of.nms,
+        "train_whole": of.whole,
+        "train_part": of.part,
+        "embed_by_tiny": of.small_proxy,
+    }
     runs = dict(zip(works, in_turns(given.turns, *works.values()), strict=True))
     seconds = {name: statistics.median(run.wall for run in each) for name, each in runs.items()}
     of.larger()
@@ -81,7 +87,10 @@ def measure(given: Namespace, folder: Path) -> dict[str, Any]:
     (whole,) = (row for row in pool["rows"] if (row["keep"], row["steps"]) == (1, given.steps))
     steps = round(given.keep * given.steps)
     part = [row for row in pool["rows"] if (row["keep"], row["steps"]) == (given.keep, steps)]
-    selections = {"the network given": seconds["embed"] + seconds["nms"], "tiny": seconds["small"] + seconds["nms"]}
+    selections = {
+        "the network given": seconds["embed"] + seconds["nms"],
+        "tiny": seconds["embed_by_tiny"] + seconds["nms"],
+    }
     return {
         **{"faces_in_all": whole["faces"], "kept": round(given.keep * whole["faces"]), "keep": given.keep},
         **{"steps": given.steps, "protocol": pool["protocol"], "seconds": seconds},

@@ -61,13 +61,21 @@ def test_points_of_two_protocols_are_no_pool(tmp_path):
 
 
 def test_the_headline_counts_the_selection():
-    seconds = {"embed": 8.0, "nms": 2.0, "train_whole": 100.0, "train_part": 60.0, "small": 1.0}
-    row = {"method": "nms", "relative": 99.5}
+    seconds = {"embed": 8.0, "nms": 2.0, "train_whole": 100.0, "train_part": 60.0, "embed_by_tiny": 1.0}
+    row, drawn = {"method": "nms", "relative": 99.5}, {"method": "random", "relative": 98.0}
     longer = {"network": "mbf", "epochs": 20, "proxy": "tiny", "not_counted": 1 / 0.6, "counted": 1.6}
     told = headline(
-        {"seconds": seconds, "selection": 10.0, "faces_in_all": 100, "kept": 60, "methods": [row], "longer": [longer]}
+        {
+            "seconds": seconds,
+            "selection": 10.0,
+            "faces_in_all": 100,
+            "kept": 60,
+            "methods": [row, drawn],
+            "longer": [longer],
+        }
     )
     assert "| nms | 60 | 60.0 | 1.67 | 1.43 | 99.5 |" in told
+    assert "| random | 60 | 60.0 | 1.67 | 1.67 | 98.0 |" in told  # which takes no embeddings
     assert "| mbf | 20 | tiny | 1.67 | 1.60 |" in told
 
 
