@@ -32,7 +32,8 @@ def sources(result: Result) -> list[str]:
                     ]
                 )
         if bits in PUBLISHED:
-            cells = [cell for name in protocols for cell in ("", f"{PUBLISHED[bits][name]:.2f}")]
+            published = {name: f"{lost:.2f}" for name, lost in PUBLISHED[bits].items()}
+            cells = [cell for name in protocols for cell in ("", published.get(name, ""))]
             rows.append(
                 [bits, "QuantFace, as published", "5,822,653", *cells, {"w8a8": "1.10", "w6a6": "0.79"}[bits], ""]
             )
