@@ -134,7 +134,7 @@ SECTIONS = (
         "A long run",
         "What a process holds as it embeds shard after shard of 10 small faces, by a network of two products, and as "
         "another selects from 2,000 again and again: after 100 of them and in the end. One thread each.",
-        "soak.py --shards 1_100 --selections 400",
+        "soak.py --shards 8_000 --selections 3_000",
         told.soak,
     ),
     Section(
