@@ -1,9 +1,9 @@
-"""Which faces teach most: the same small network trained from scratch on every choice of faces, at equal steps.
+"""Which faces teach most: the same small network trained from scratch on every choice of faces.
 
 python pipelines/from_scratch.py STORE OUT --verify NAME=PAIRS,IMAGES --methods nms,nms:twin,random --keep 0.6,0.4
 
-Every point chooses faces from an embedding store, trains and verifies; a seed draws the first weights, the batches and
-what a method draws. What is finished under OUT is not done again; benchmarks/which_rank.py makes a table of it.
+Every point chooses faces from an embedding store, trains and verifies; a seed draws weights, batches and choices. 720
+--steps at --keep 0.6 are as many epochs as 1,200 at 1. Finished points are kept; benchmarks/which_rank.py tells them.
 """
 
 import json
