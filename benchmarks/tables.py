@@ -179,8 +179,8 @@ SECTIONS = (
         "shifted or encoded again (`pipelines/swell.py`). Steps of 64 faces: as many as on the whole pool are equal "
         "cost, `keep` times as many are equal epochs. A difference is paired over folds and seeds, with its 95 % "
         "interval. The commit is of the collecting, not of the trainings. They are run by `python pipelines/swell.py "
-        "FACES POOL`, `facecore embed POOL --model M` and `python pipelines/from_scratch.py embeddings scratch/cfp --verify "
-        "LFW=pairs.txt,lfw/images --keep 0.6 --steps 720 --seeds 5`.",
+        "FACES POOL`, `facecore embed POOL --model M` and `python pipelines/from_scratch.py embeddings scratch/cfp "
+        "--verify LFW=pairs.txt,lfw/images --keep 0.6 --steps 720 --seeds 5`.",
         "which_rank.py 'CFP, swollen=scratch/cfp'",
         learnt.which_rank,
     ),
