@@ -3,7 +3,8 @@
 python pipelines/from_scratch.py STORE OUT --verify NAME=PAIRS,IMAGES --methods nms,nms:twin,random --keep 0.6,0.4
 
 Every point chooses faces from an embedding store, trains and verifies; a seed draws weights, batches and choices. 720
---steps at --keep 0.6 are as many epochs as 1,200 at 1. Finished points are kept; benchmarks/which_rank.py tells them.
+--steps at --keep 0.6 are as many epochs as 1,200 at 1. Finished points are kept, and verified again where the test is
+another one; benchmarks/which_rank.py tells them.
 """
 
 import json
@@ -15,7 +16,7 @@ from facecore.accuracy import Check
 from facecore.cli.group import Recipe
 from facecore.curve import Point, Store, parse_fractions
 from facecore.models import load_backbone
-from facecore.provenance import write_text_whole
+from facecore.provenance import sha256_of_file, write_text_whole
 from facecore.readers import open_dataset
 from facecore.train import TrainOptions, train
 from facecore.verify import open_protocol, verify
@@ -25,20 +26,19 @@ FILE = click.Path(path_type=Path)
 
 
 def learn(pool: Store, images: Path | None, check: Check, point: Point, options: TrainOptions, out: Path) -> float:
-    """Choose the faces of a point, train on them and verify, unless that was done; the accuracy."""
-    if not (out / POINT).exists():
+    """Choose the faces of a point, train on them and verify, what is not done yet; the accuracy."""
+    test = {"protocol": check.name, "pairs_sha256": sha256_of_file(check.pairs)}
+    record = json.loads((out / POINT).read_text(encoding="utf-8")) if (out / POINT).exists() else {}
+    if not record:
         pool.choose(point, out / "subset.parquet", threads=1)
         report = train(open_dataset(out / "subset.parquet", images=images), out / "network", options)
+        record = {**point._asdict(), "min_per_identity": pool.min_per_identity}
+        record |= {name: report[name] for name in ("faces", "identities", "steps", "seconds")}
+    if not test.items() <= record.items():
         found = verify(load_backbone(out / "network" / "backbone.onnx"), open_protocol(check.pairs, check.images))
-        record = {
-            **point._asdict(),
-            "protocol": check.name,
-            "min_per_identity": pool.min_per_identity,
-            **{name: report[name] for name in ("faces", "identities", "steps", "seconds")},
-            **{"accuracy": found.accuracy, "folds": list(found.fold_accuracies)},
-        }
+        record |= {**test, "accuracy": found.accuracy, "folds": list(found.fold_accuracies)}
         write_text_whole(out / POINT, json.dumps(record, indent=2) + "\n")
-    return float(json.loads((out / POINT).read_text(encoding="utf-8"))["accuracy"])
+    return float(record["accuracy"])
 
 
 @click.command(cls=Recipe)

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from pictures import folder_of, jpeg
@@ -16,6 +18,7 @@ from test_quantize import network
 from facecore.embed import EmbedOptions, embed
 from facecore.manifest import read_manifest
 from facecore.readers import open_dataset
+from facecore.review import Against, OverlapOptions, overlap
 from facecore.select import Nms, select
 
 RECIPES = sorted((Path(__file__).parents[1] / "pipelines").glob("*.py"))
@@ -97,6 +100,29 @@ def test_learning_from_scratch_goes_on_where_it_was(tmp_path):
     before = times(tmp_path / "out")
     assert run("from_scratch", *command, "--steps", 1, "--batch-size", 4) == told
     assert times(tmp_path / "out") == before
+    pairs.write_text("\n".join(pairs.read_text().splitlines()[:-1]) + "\n")  # another test by the same name
+    run("from_scratch", *command, "--steps", 1, "--batch-size", 4)
+    changed = {path.name for path, time in times(tmp_path / "out").items() if before.get(path) != time}
+    assert changed == {"point.json"}
+    again = json.loads((tmp_path / "out" / "nms-0.5-s0-1" / "point.json").read_text())
+    assert {key for key in point if point[key] != again[key]} >= {"pairs_sha256"}
+    assert again["faces"] == point["faces"]
+
+
+def test_strangers_are_the_pairs_without_people_of_the_pool(tmp_path):
+    faces, model, pairs = made(tmp_path)
+    pool = folder_of(tmp_path / "pool", {f"somebody/{i}.jpg": jpeg(i, 16) for i in range(1, 16, 4)})  # who is p1
+    for name, folder in (("store", pool), ("benchmark", faces)):
+        embed(open_dataset(folder), model, tmp_path / name, EmbedOptions())
+    as_good_as_equal = OverlapOptions(min_identity_cosine=0.9999, min_image_cosine=0.9999)
+    overlap(tmp_path / "store", Against(tmp_path / "benchmark"), tmp_path / "overlap.parquet", as_good_as_equal)
+    command = [pairs, faces, tmp_path / "out.csv", "--overlap", tmp_path / "overlap.parquet"]
+    assert run("strangers", *command) == f"{tmp_path / 'out.csv'}: 5 of 8 pairs, without 1 identity of 4\n"
+    of_others = [line for line in pairs.read_text().splitlines() if "p1/" not in line]
+    assert (tmp_path / "out.csv").read_text().splitlines() == of_others
+    nobody = pq.read_table(tmp_path / "overlap.parquet").slice(0, 0)
+    pq.write_table(nobody, tmp_path / "overlap.parquet")
+    assert run("strangers", *command) == f"{tmp_path / 'out.csv'}: 8 of 8 pairs, without 0 identities of 4\n"
 
 
 def test_who_is_dropped_is_what_one_counts(tmp_path):
@@ -172,6 +198,10 @@ def test_a_proxy_of_all_identities_is_compared_with_the_teacher(tmp_path):
             "small_data store out --model net.onnx --verify P=pairs.csv,faces --faces x",
             "--faces are numbers from 1 to 16, which store holds; got x",
         ),
+        (
+            "strangers pairs.csv faces strangers.csv",
+            "nobody in overlap.parquet is in pairs.csv; check that it was made with --against faces",
+        ),
         ("swell faces faces/in", "faces/in lies in faces, from which it would be made; choose another folder"),
         (
             "who_is_dropped subset.parquet --part zzz",
@@ -184,6 +214,7 @@ def test_a_mistake_in_a_recipe_is_one_line(words, line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     embed(open_dataset(faces), model, Path("store"), EmbedOptions())
     select(Path("store"), Nms(), keep=0.5, out=Path("subset.parquet"))
+    pq.write_table(pa.table({"benchmark_identity": ["somebody"]}), "overlap.parquet")
     name, *arguments = words.split()
     found = recipe(name)
     done = CliRunner().invoke(found.swell if name == "swell" else found.main, arguments)
