@@ -42,6 +42,8 @@ def found(name: str, folders: Sequence[Path]) -> dict[str, Any]:
     ]
     if len({(point["protocol"], point["min_per_identity"]) for point in points}) != 1:
         raise SystemExit(f"{name}: no points, or points of other protocols or floors; give those names of their own")
+    for point in points:
+        point["method"] += f", min-share {point['min_share']:g}" if point.get("min_share") else ""
     by_place = {(Place(point["fraction"], point["steps"]), point["method"]) for point in points}
     rows = []
     for place, method in sorted(by_place):

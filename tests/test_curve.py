@@ -369,9 +369,22 @@ def test_fewer_faces_than_a_batch(data, tmp_path):
 def test_fewer_faces_than_identities(data, tmp_path):
     pool = Store(data / "store", ("random",), min_per_identity=6)
     assert refused(OptionError, sweep_of(data, tmp_path / "curve", pool=pool)) == (
-        "the fraction 0.5 of 40 faces is 20, but random keeps 6 of every identity, 24 in all; "
+        "the fraction 0.5 of 40 faces is 20, but with random every identity keeps at least 6, 24 in all; "
         "use --min-per-identity 0, or fractions from 0.6 on"
     )
+    pool = Store(data / "store", ("random",), min_share=0.55)  # 6 of every 10
+    assert refused(OptionError, sweep_of(data, tmp_path / "curve", pool=pool)) == (
+        "the fraction 0.5 of 40 faces is 20, but with random every identity keeps at least 1 and 0.55 of its faces, "
+        "24 in all; use a lower --min-share, or fractions from 0.6 on"
+    )
+
+
+def test_a_share_that_every_identity_keeps(data, tmp_path):
+    plain, shared = (Store(data / "store", ("nms",), min_share=share) for share in (0.0, 0.4))
+    shared.choose(Point("nms", 0.5, 0), tmp_path / "subset.parquet", threads=1)
+    made = provenance_of(tmp_path / "subset.parquet")
+    assert made.options["min_share"] == 0.4
+    assert shared.record == {**plain.record, "min_share": 0.4}
 
 
 def test_no_protocol_or_two_of_one_name(data, tmp_path):

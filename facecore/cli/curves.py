@@ -42,6 +42,7 @@ if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes
 @click.option(
     "--min-per-identity", type=int, help="Faces that every identity keeps at least.  [default: as the method has it]"
 )
+@click.option("--min-share", type=float, default=0.0, help="Share of its faces that every identity keeps at least.")
 @click.option(
     "--verify",
     "checks",
@@ -61,6 +62,7 @@ def curve_command(
     seeds: int,
     budget: str | None,
     min_per_identity: int | None,
+    min_share: float,
     checks: tuple[str, ...],
     out: Path,
     jobs: int,
@@ -71,7 +73,7 @@ def curve_command(
     from facecore.accuracy import Check
     from facecore.curve import CurveOptions, Store, Sweep, parse_fractions
 
-    pool = Store(embeddings, tuple(methods.split(",")), min_per_identity)
+    pool = Store(embeddings, tuple(methods.split(",")), min_per_identity, min_share)
     asked = CurveOptions(parse_fractions(fractions), seeds, budget, options)
     run_curve(Sweep(pool, model, out, asked, tuple(map(Check.parse, checks)), images, arch), jobs=jobs)
 

@@ -49,12 +49,13 @@ class Pool(Protocol):
 class Store:
     """An embedding store; methods are names in SELECTORS, or nms:RANK, or nms:nested, or nms:RANK:nested.
 
-    min_per_identity None is each method's own.
+    min_per_identity None is each method's own; min_share is the share of its faces that every identity keeps.
     """
 
     path: Path
     methods: tuple[str, ...]
     min_per_identity: int | None = None
+    min_share: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.methods or len(set(self.methods)) < len(self.methods):
@@ -72,7 +73,9 @@ class Store:
                 f"no method {method}; there are {', '.join(SELECTORS)}, and ways of nms as nms:twin or nms:twin:nested"
             )
         made = SELECTORS[name]
-        given: dict[str, Any] = {"rank": ranks[0]} if ranks else {}
+        given: dict[str, Any] = {"min_share": self.min_share}
+        if ranks:
+            given["rank"] = ranks[0]
         if nested:
             given["nested"] = True
         if "seed" in {field.name for field in dataclasses.fields(cast(Any, made))}:
@@ -89,7 +92,9 @@ class Store:
     @property
     def record(self) -> Mapping[str, Any]:
         """What the store holds, and what every identity keeps."""
-        return {"embeddings": Embeddings.open(self.path).sha256, "min_per_identity": self.min_per_identity}
+        floors = {"min_per_identity": self.min_per_identity}
+        share = {"min_share": self.min_share} if self.min_share else {}  # sweeps from before there was one go on
+        return {"embeddings": Embeddings.open(self.path).sha256, **floors, **share}
 
     def check(self, fractions: Sequence[float]) -> None:
         """Raise OptionError if a fraction is less than the faces that every identity keeps."""
@@ -98,12 +103,13 @@ class Store:
         for method in self.methods:
             limits = self.selector(method, 0).limits
             least = int(limits.floors(sizes).sum())
+            lower = "a lower --min-share" if self.min_share else "--min-per-identity 0"
             for fraction in fractions:
                 if round(fraction * store.rows) < least:
                     raise OptionError(
                         f"the fraction {fraction:g} of {store.rows:,} faces is {round(fraction * store.rows):,}, but "
-                        f"{method} keeps {limits.min_per_identity:,} of every identity, {least:,} in all; "
-                        f"use --min-per-identity 0, or fractions from {least / store.rows:.2g} on"
+                        f"with {method} every identity keeps at least {limits.floor_in_words}, {least:,} in all; "
+                        f"use {lower}, or fractions from {least / store.rows:.2g} on"
                     )
 
     def choose(self, point: Point, out: Path, *, threads: int) -> None:

@@ -112,6 +112,13 @@ class Limits:
         if self.min_centre_cosine is not None and not -1 <= self.min_centre_cosine <= 1:
             raise OptionError(f"min_centre_cosine must be from -1 to 1, got {self.min_centre_cosine:g}")
 
+    @property
+    def floor_in_words(self) -> str:
+        """What every identity keeps at least: 2, or 0.3 of its faces, or both."""
+        share = [f"{self.min_share:g} of its faces"] if self.min_share else []
+        number = [f"{self.min_per_identity:,}"] if self.min_per_identity or not share else []
+        return " and ".join(number + share)
+
     def floors(self, sizes: Counts) -> Counts:
         """How many faces identities of these sizes keep at least, (identities,); never more than they may.
 

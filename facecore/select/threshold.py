@@ -58,7 +58,7 @@ class Target:
         if self.count >= max(1, least):
             return
         possible = math.ceil(max(1, least) / self.faces * 1e6) / 1e6
-        why = f"every identity keeps at least {_floor(limits)}, {least:,} in all" if least else "that is none"
+        why = f"every identity keeps at least {limits.floor_in_words}, {least:,} in all" if least else "that is none"
         way_out = f"--keep {possible:g}{' or more' if possible < 1 else ''}"
         if least > 1:
             way_out += f", or {self._lower(limits, sizes)}"
@@ -87,13 +87,6 @@ class Target:
 
     def __str__(self) -> str:
         return f"keep {self.keep:g} asks for {self.count:,} of {self.faces:,} faces"
-
-
-def _floor(limits: Limits) -> str:
-    """In words, what every identity keeps at least."""
-    share = [f"{limits.min_share:g} of its faces"] if limits.min_share else []
-    number = [f"{limits.min_per_identity:,}"] if limits.min_per_identity or not share else []
-    return " and ".join(number + share)
 
 
 def bracket(sample: Profile, share: float) -> tuple[int, int]:
