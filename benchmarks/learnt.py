@@ -5,8 +5,10 @@ from typing import Any
 
 from told import Result, table
 
+from facecore.curve.options import ALL
 from facecore.curve.pools import RANDOM
 
+DECIDES = 0.6  # the fraction at which ranks are compared: the paper's
 PUBLISHED = {  # points that QuantFace's MobileFaceNet loses with real faces (arXiv 2206.10526, its table of results)
     "w8a8": {"LFW": 0.12, "CFP-FP": 0.75},
     "w6a6": {"LFW": 0.39, "CFP-FP": 3.95},
@@ -72,7 +74,7 @@ def curves(result: Result) -> list[str]:
 
 
 def which_rank(result: Result) -> list[str]:
-    """What is learnt from scratch, best first."""
+    """What is learnt from scratch: every pool at the fraction that decides, then all of it, best first."""
     rows, told = [], []
     for pool in result["pools"]:
         for of in pool["rows"]:
@@ -83,7 +85,35 @@ def which_rank(result: Result) -> list[str]:
         told.append(f"Pool {pool['pool']}: tested on {pool['protocol']}.")
     head = ["pool", "keep", "steps", "faces", "method", "seeds", "accuracy, %"]
     whole = [f"above the whole pool, equal {cost}" for cost in ("epochs", "steps")]
-    return [*table([*head, "above random", *whole], rows), "", *told]
+    return [*_decides(result), "", *table([*head, "above random", *whole], rows), "", *told]
+
+
+def _decides(result: Result) -> list[str]:
+    """A column a pool, for its longest training on DECIDES of the faces: what random ones teach, and methods add."""
+    places = []
+    for pool in result["pools"]:
+        steps = max((of["steps"] for of in pool["rows"] if of["keep"] == DECIDES), default=None)
+        at = {of["method"]: of for of in pool["rows"] if of["keep"] in (DECIDES, 1) and of["steps"] == steps}
+        if RANDOM in at:
+            places.append((pool["pool"], at))
+    learnt = [
+        [f"{name}, accuracy, %", *(_accuracy(at.get(method)) for _, at in places)]
+        for name, method in (("all faces", ALL), (f"{DECIDES:g} of them at {RANDOM}", RANDOM))
+    ]
+    methods = sorted({method for _, at in places for method in at} - {ALL, RANDOM})
+    rows = [
+        ["steps", *(f"{at[RANDOM]['steps']:,}" for _, at in places)],
+        *learnt,
+        *(
+            [f"{method} above {RANDOM}", *(_above(at.get(method, {}), "above_random") for _, at in places)]
+            for method in methods
+        ),
+    ]
+    return table(["", *(name for name, _ in places)], rows)
+
+
+def _accuracy(of: Mapping[str, Any] | None) -> str:
+    return "" if of is None else _mean(of["accuracy"], of["accuracy_half"], signed=False)
 
 
 def _above(of: Mapping[str, Any], name: str) -> str:

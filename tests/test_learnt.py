@@ -5,6 +5,7 @@ import json
 import pytest
 import which_rank
 from learnt import headline, sources
+from learnt import which_rank as which_rank_told
 
 FOLDS = (0.70, 0.80)
 
@@ -49,6 +50,43 @@ def test_every_place_is_compared_with_random_and_with_the_whole_pool(pool):
     assert steps[("nms", 10)] == pytest.approx(-2.5)
     assert epochs[("random", 5)] == pytest.approx(-10.0)
     assert steps[("random", 5)] is epochs[("nms", 10)] is None  # the whole was not run at 5 or 20 steps
+
+
+def test_the_longest_training_on_60_percent_decides():
+    def row(method, keep, steps, accuracy, **above):
+        return {"method": method, "keep": keep, "steps": steps, "accuracy": accuracy, "accuracy_half": 1.0, **above}
+
+    more = {"above_random": 2.5, "above_random_half": 0.5}
+    noise = {"above_random": 0.2, "above_random_half": 0.5}
+    one = [row("all", 1, 20, 90), row("all", 1, 10, 85), row("random", 0.6, 10, 80), row("nms", 0.6, 10, 82, **more)]
+    older = [row("random", 0.6, 5, 70), row("nms", 0.6, 5, 60, **noise)]
+    other = [row("random", 0.6, 30, 75), row("herding", 0.6, 30, 75.2, **noise), row("random", 0.2, 40, 50)]
+    pools = [("one", [*one, *older]), ("other", other), ("no 60 percent", [row("random", 0.2, 40, 50)])]
+    result = {
+        "pools": [
+            {"pool": name, "protocol": "P", "rows": [of | {"faces": 1, "seeds": 3} for of in rows]}
+            for name, rows in pools
+        ]
+    }
+    told = which_rank_told(result)
+    assert told[: told.index("")] == [
+        "|  | one | other |",
+        "| --- | --- | --- |",
+        "| steps | 10 | 30 |",
+        "| all faces, accuracy, % | 85.00 +- 1.00 |  |",
+        "| 0.6 of them at random, accuracy, % | 80.00 +- 1.00 | 75.00 +- 1.00 |",
+        "| herding above random |  | +0.20 +- 0.50, noise |",
+        "| nms above random | +2.50 +- 0.50 |  |",
+    ]
+
+
+def test_a_share_kept_of_every_identity_is_a_method_of_its_own(tmp_path):
+    point(tmp_path, "nms", 0.5, 0, 1)
+    point(tmp_path / "shared", "nms", 0.5, 0, 1)
+    path = next((tmp_path / "shared").glob("*/point.json"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"min_share": 0.3}))
+    found = which_rank.found("made up", [tmp_path, tmp_path / "shared"])
+    assert [row["method"] for row in found["rows"]] == ["nms", "nms, min-share 0.3"]
 
 
 def test_points_of_two_protocols_are_no_pool(tmp_path):
