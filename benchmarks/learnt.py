@@ -78,12 +78,12 @@ def which_rank(result: Result) -> list[str]:
     rows, told = [], []
     for pool in result["pools"]:
         for of in pool["rows"]:
-            cells = [pool["pool"], f"{of['keep']:g}", f"{of['steps']:,}", f"{of['faces']:,}", of["method"]]
+            cells = [pool["pool"], f"{of['keep']:g}", f"{of['steps']:,}", f"{of['faces']:,}", of["method"], _t(of)]
             accuracy = _mean(of["accuracy"], of["accuracy_half"], signed=False)
             above = [_above(of, f"above_{other}") for other in ("random", "whole_epochs", "whole_steps")]
             rows.append([*cells, str(of["seeds"]), accuracy, *above])
         told.append(f"Pool {pool['pool']}: tested on {pool['protocol']}.")
-    head = ["pool", "keep", "steps", "faces", "method", "seeds", "accuracy, %"]
+    head = ["pool", "keep", "steps", "faces", "method", "t*", "seeds", "accuracy, %"]
     whole = [f"above the whole pool, equal {cost}" for cost in ("epochs", "steps")]
     return [*_decides(result), "", *table([*head, "above random", *whole], rows), "", *told]
 
@@ -104,12 +104,18 @@ def _decides(result: Result) -> list[str]:
     rows = [
         ["steps", *(f"{at[RANDOM]['steps']:,}" for _, at in places)],
         *learnt,
+        ["t* of nms", *(_t(at.get("nms", {})) for _, at in places)],
         *(
             [f"{method} above {RANDOM}", *(_above(at.get(method, {}), "above_random") for _, at in places)]
             for method in methods
         ),
     ]
     return table(["", *(name for name, _ in places)], rows)
+
+
+def _t(of: Mapping[str, Any]) -> str:
+    """The cosine from which on faces were suppressed, of methods that have one."""
+    return "" if of.get("max_cosine") is None else f"{of['max_cosine']:.2f}"
 
 
 def _accuracy(of: Mapping[str, Any] | None) -> str:

@@ -157,8 +157,8 @@ SECTIONS = (
         "curves",
         "Accuracy against the fraction of the data",
         "Finished sweeps of `facecore curve`: networks quantized on a fraction of a pool of real faces, by nms or at "
-        "random, and verified on others. A difference is paired over folds and seeds, with its 95 % interval. The "
-        "commit is of the collecting, not of the sweeps.",
+        "random, and verified on others (other pictures; no labels are used). A difference is paired over folds and "
+        "seeds, with its 95 % interval. The commit is of the collecting, not of the sweeps.",
         "curves.py LFW=curve-lfw CFP=curve-cfp",
         learnt.curves,
     ),
@@ -174,21 +174,23 @@ SECTIONS = (
     Section(
         "which_rank",
         "Which faces teach most",
-        "A small network trained from scratch on the faces that each method keeps of a pool, and verified on other "
-        "people. A pool called swollen has bursts planted: for half of its faces three near-duplicates each, cropped, "
-        "shifted or encoded again (`pipelines/swell.py`). Steps of 64 faces: as many as on the whole pool are equal "
-        "cost, `keep` times as many are equal epochs. A difference is paired over folds and seeds, with its 95 % "
-        "interval. The commit is of the collecting, not of the trainings. They are run by `python pipelines/swell.py "
-        "FACES POOL`, `facecore embed POOL --model M` and `python pipelines/from_scratch.py embeddings scratch/cfp "
-        "--verify LFW=pairs.txt,lfw/images --keep 0.6 --steps 720 --seeds 5`.",
-        "which_rank.py 'CFP, swollen=scratch/cfp'",
+        "A small network trained from scratch on the faces that each method keeps of a pool, and verified on people "
+        "whom it has not: of CFP's 250 people 104 are in LFW (`facecore overlap`), so a test is what is left of the "
+        "other set's pairs without them (`pipelines/strangers.py`; of LFW 5,684 of 6,000, of CFP-FF 1,621 of 3,500, "
+        "63 % of them of one person). LFW + CFP is CFP with those of LFW who are in none of its first five folds, of "
+        "which 2,857 pairs are left to test on. A pool called swollen has bursts planted: for half of its faces three "
+        "near-duplicates each, cropped, shifted or encoded again (`pipelines/swell.py`). Steps of 64 faces: as many "
+        "as on the whole pool are equal cost, `keep` times as many are equal epochs. A difference is paired over "
+        "folds and seeds, with its 95 % interval; of twenty, one is beyond it by chance. The commit is of the "
+        "collecting, not of the trainings, whose commands are in [pipelines](../pipelines/README.md#experiments).",
+        "which_rank.py 'CFP, swollen=scratch/cfp' LFW=scratch/lfw, and so on",
         learnt.which_rank,
     ),
     Section(
         "how_few",
         "How few faces will do",
         "The MobileFaceNet quantized on more and more faces of LFW, by two losses and two ways to choose, and verified "
-        "on other people. The commit is of the collecting.",
+        "on CFP, other pictures (of some of the same people; no labels are used). The commit is of the collecting.",
         "how_few.py FOLDER, from what pipelines/small_data.py left there",
         learnt.how_few,
     ),

@@ -8,6 +8,7 @@ pool for as many epochs and for as many steps, where that was run.
 """
 
 import json
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +24,9 @@ from facecore.curve.options import ALL
 from facecore.curve.pools import RANDOM
 from facecore.curve.statistics import Interval, over_seeds, paired_difference
 from facecore.embed import EmbedOptions, embed
+from facecore.manifest import provenance_of
 from facecore.readers import open_dataset
+from facecore.select import Nms
 
 Folds = dict[int, npt.NDArray[np.float64]]  # by seed, the accuracy of every fold in %
 
@@ -37,13 +40,9 @@ class Place(NamedTuple):
 
 def found(name: str, folders: Sequence[Path]) -> dict[str, Any]:
     """The means over seeds of one pool, best first at each place."""
-    points = [
-        json.loads(path.read_text(encoding="utf-8")) for of in folders for path in sorted(of.glob("*/point.json"))
-    ]
+    points = [_read(path) for of in folders for path in sorted(of.glob("*/point.json"))]
     if len({(point["protocol"], point["min_per_identity"]) for point in points}) != 1:
         raise SystemExit(f"{name}: no points, or points of other protocols or floors; give those names of their own")
-    for point in points:
-        point["method"] += f", min-share {point['min_share']:g}" if point.get("min_share") else ""
     by_place = {(Place(point["fraction"], point["steps"]), point["method"]) for point in points}
     rows = []
     for place, method in sorted(by_place):
@@ -52,6 +51,7 @@ def found(name: str, folders: Sequence[Path]) -> dict[str, Any]:
         rows.append(
             {
                 **{"method": method, **place._asdict(), "faces": faces, "seeds": len(ours)},
+                "max_cosine": _max_cosine(points, place, method),
                 **_told("accuracy", over_seeds(np.array([of.mean() for of in ours.values()]))),
                 **(_told("above_random", _above(ours, random)) if method not in (ALL, RANDOM) else {}),
                 **_told("above_whole_epochs", _above_whole(points, ours, round(place.steps / place.keep), method)),
@@ -65,9 +65,27 @@ def found(name: str, folders: Sequence[Path]) -> dict[str, Any]:
     }
 
 
+def _read(path: Path) -> dict[str, Any]:
+    """A point, and the cosine from which on nms suppressed."""
+    point: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    point["method"] += f", min-share {point['min_share']:g}" if point.get("min_share") else ""
+    made = provenance_of(path.with_name("subset.parquet"))
+    return {**point, "max_cosine": made.facts["max_cosine"] if made and made.stage == Nms.name else None}
+
+
+def _at(points: Sequence[dict[str, Any]], place: Place, method: str) -> list[dict[str, Any]]:
+    """The points that differ in their seed alone."""
+    return [point for point in points if (point["fraction"], point["steps"], point["method"]) == (*place, method)]
+
+
 def _folds(points: Sequence[dict[str, Any]], place: Place, method: str) -> Folds:
-    at = [point for point in points if (point["fraction"], point["steps"], point["method"]) == (*place, method)]
-    return {point["seed"]: 100 * np.array(point["folds"]) for point in at}
+    return {point["seed"]: 100 * np.array(point["folds"]) for point in _at(points, place, method)}
+
+
+def _max_cosine(points: Sequence[dict[str, Any]], place: Place, method: str) -> float | None:
+    """The median over seeds, to three places."""
+    found = [point["max_cosine"] for point in _at(points, place, method) if point["max_cosine"] is not None]
+    return round(statistics.median(found), 3) if found else None
 
 
 def _above(ours: Folds, theirs: Folds) -> Interval | None:

@@ -2,12 +2,17 @@
 
 import json
 
+import pyarrow as pa
 import pytest
 import which_rank
 from learnt import headline, sources
 from learnt import which_rank as which_rank_told
 
+from facecore.manifest import COLUMNS, write_manifest
+from facecore.provenance import Provenance
+
 FOLDS = (0.70, 0.80)
+ONE_FACE = pa.table({name: ["a"] for name in COLUMNS})
 
 
 def point(folder, method, keep, seed, more, steps=10, faces=10):
@@ -17,6 +22,8 @@ def point(folder, method, keep, seed, more, steps=10, faces=10):
     told = {"method": method, "fraction": keep, "seed": seed, "steps": steps, "faces": faces}
     how = {"protocol": "pairs", "min_per_identity": None, "folds": [fold + more / 100 for fold in FOLDS]}
     path.write_text(json.dumps({**told, **how}))
+    made = Provenance("nms" if method.startswith("nms") else method, {}, {}, {"max_cosine": 0.8 + seed / 100})
+    write_manifest(ONE_FACE, path.with_name("subset.parquet"), made)
 
 
 @pytest.fixture
@@ -41,6 +48,10 @@ def test_every_place_is_compared_with_random_and_with_the_whole_pool(pool):
         (0.5, 5, "random", 69.0),
         (0.5, 5, "nms", 66.0),
     ]
+    assert {row["method"]: row["max_cosine"] for row in pool["rows"]} == {
+        **{"nms": 0.805},  # the median of two seeds
+        **{"all": None, "kcenter": None, "random": None},
+    }
     above = {(row["method"], row["steps"]): row.get("above_random") for row in pool["rows"]}
     assert above[("nms", 10)] == pytest.approx(1.5)
     assert above[("nms", 5)] == pytest.approx(-3.0)
@@ -58,7 +69,12 @@ def test_the_longest_training_on_60_percent_decides():
 
     more = {"above_random": 2.5, "above_random_half": 0.5}
     noise = {"above_random": 0.2, "above_random_half": 0.5}
-    one = [row("all", 1, 20, 90), row("all", 1, 10, 85), row("random", 0.6, 10, 80), row("nms", 0.6, 10, 82, **more)]
+    one = [
+        row("all", 1, 20, 90),
+        row("all", 1, 10, 85),
+        row("random", 0.6, 10, 80),
+        row("nms", 0.6, 10, 82, max_cosine=0.9, **more),
+    ]
     older = [row("random", 0.6, 5, 70), row("nms", 0.6, 5, 60, **noise)]
     other = [row("random", 0.6, 30, 75), row("herding", 0.6, 30, 75.2, **noise), row("random", 0.2, 40, 50)]
     pools = [("one", [*one, *older]), ("other", other), ("no 60 percent", [row("random", 0.2, 40, 50)])]
@@ -75,6 +91,7 @@ def test_the_longest_training_on_60_percent_decides():
         "| steps | 10 | 30 |",
         "| all faces, accuracy, % | 85.00 +- 1.00 |  |",
         "| 0.6 of them at random, accuracy, % | 80.00 +- 1.00 | 75.00 +- 1.00 |",
+        "| t* of nms | 0.90 |  |",
         "| herding above random |  | +0.20 +- 0.50, noise |",
         "| nms above random | +2.50 +- 0.50 |  |",
     ]
@@ -91,9 +108,9 @@ def test_a_share_kept_of_every_identity_is_a_method_of_its_own(tmp_path):
 
 def test_points_of_two_protocols_are_no_pool(tmp_path):
     point(tmp_path, "nms", 0.5, 0, 1)
-    other = tmp_path / "other" / "point.json"
-    other.parent.mkdir()
-    other.write_text((tmp_path / "nms-0.5-0-10" / "point.json").read_text().replace("pairs", "others"))
+    point(tmp_path, "nms", 0.5, 1, 1)
+    other = tmp_path / "nms-0.5-1-10" / "point.json"
+    other.write_text(other.read_text().replace("pairs", "others"))
     with pytest.raises(SystemExit, match="made up: no points, or points of other protocols or floors"):
         which_rank.found("made up", [tmp_path])
 
