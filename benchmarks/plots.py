@@ -61,6 +61,18 @@ def _panel(axes: Axes, rows: list[dict[str, Any]], steps: int) -> None:
             capsize=2.5,
             label=f"{method}, {steps:,} steps",
         )
+        for row in shown:
+            if row["method"] == method != RANDOM and row.get("max_cosine") is not None:
+                axes.annotate(
+                    f"t* {row['max_cosine']:.2f}",
+                    (row["keep"], row["accuracy"]),
+                    xytext=(-7, 3),
+                    textcoords="offset points",
+                    ha="right",
+                    size=8,
+                    color=INK,
+                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
+                )
     for more in sorted(of for of in whole if of > steps):
         label = f"all faces, {more:,} steps"
         axes.axhline(whole[more]["accuracy"], color=INK, linestyle=(0, (5, 3)), linewidth=1.1, label=label)
