@@ -1,6 +1,6 @@
 """Compiled loops: how functions are compiled, and the first loop of all, halves to rows of unit length."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any, TypeVar, cast
 
 import numba
@@ -15,12 +15,19 @@ _LANES = {"reassoc", "contract", "nsz"}
 
 def compiled(function: _Function) -> _Function:
     """Compile a loop to machine code once per machine, to run without holding the interpreter."""
-    return cast(_Function, numba.njit(cache=True, nogil=True)(function))
+    return _machine_code(function, lanes=frozenset())
 
 
 def compiled_sums(function: _Function) -> _Function:
     """Compile a loop whose float sums may be taken in vector lanes."""
-    return cast(_Function, numba.njit(cache=True, nogil=True, fastmath=_LANES)(function))
+    return _machine_code(function, lanes=_LANES)
+
+
+def _machine_code(function: _Function, *, lanes: Set[str]) -> _Function:
+    try:
+        return cast(_Function, numba.njit(cache=True, nogil=True, fastmath=set(lanes))(function))
+    except RuntimeError:  # nowhere to keep it, neither beside the package nor at home: compiled in every process
+        return cast(_Function, numba.njit(nogil=True, fastmath=set(lanes))(function))
 
 
 @compiled

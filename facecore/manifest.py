@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from facecore.errors import DataError, OptionError
 from facecore.parquet import check_expansion
 from facecore.provenance import FOOTER_KEY, Provenance, written_whole
-from facecore.storage import for_arrow
+from facecore.storage import for_arrow, opened
 
 COLUMNS = ("face_id", "identity", "source")
 _UNIQUE = {"face_id", "source", "rival"}
@@ -74,9 +74,20 @@ def read_manifest(path: Path) -> tuple[pa.Table, Provenance | None]:
         table = pq.read_table(for_arrow(path))
         table.validate(full=True)  # that names are UTF-8
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of a column's name
-        raise DataError(f"{path} is not a whole Parquet file; facecore nms writes one") from error
+        raise unreadable(path) from error
     check_manifest(table, path)
     return table.replace_schema_metadata(), provenance_of(path)
+
+
+def unreadable(path: Path) -> DataError:
+    """What to say of a file that was given as a manifest, and that Arrow cannot read."""
+    with opened(path) as stream:
+        if stream.read(4) == b"PAR1":
+            return DataError(f"{path} is not a whole Parquet file; facecore nms writes one")
+    return DataError(
+        f"{path} is no Parquet file; facecore nms writes manifests, and embed, export, quantize and train take lists "
+        "(.txt, .lst), too"
+    )
 
 
 def provenance_of(path: Path) -> Provenance | None:

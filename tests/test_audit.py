@@ -775,6 +775,12 @@ def test_files_that_are_not_there(tmp_path):
     assert str(error.value) == (
         f"no manifest at {tmp_path / 'other.parquet'}; a subset and its dropped faces lie side by side"
     )
+    with pytest.raises(DataError) as error:
+        audit(store, store)
+    assert str(error.value) == f"{store} is a folder; audit a file as facecore nms or select wrote it"
+    with pytest.raises(DataError) as error:
+        audit(dropped_path(subset), store)
+    assert str(error.value) == f"{dropped_path(subset)} lists the dropped faces; give the subset itself, {subset}"
     dropped_path(subset).unlink()
     with pytest.raises(DataError) as error:
         audit(subset, store)

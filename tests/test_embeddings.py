@@ -111,7 +111,7 @@ def test_no_store(tmp_path):
 def test_no_meta(store):
     (store / "meta.json").unlink()
     assert refusal(Embeddings.open, store) == (
-        f"{store} has no meta.json: it is no store, or not a whole one; run facecore embed again, it goes on"
+        f"{store} is no whole store, meta.json is missing; run facecore embed again"
     )
 
 

@@ -568,11 +568,17 @@ def test_the_command_says_what_was_rejected(images, tmp_path):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["--to", "lmdb"], "no format lmdb to export to; there are recordio, folder, list, webdataset, parquet"),
-        (["--to", "bin"], "--to bin and --pairs go together: a .bin holds pairs of images"),
         (
-            ["--to", "bin", "--pairs", "p", "--images", "i"],
-            "the images of --pairs are in the folder DATASET; leave out --images",
+            ["--to", "lmdb"],
+            "no format lmdb to export to; there are recordio, folder, list, webdataset, parquet, and bin with --pairs",
+        ),
+        (["--to", "bin"], "--to bin and --pairs go together: a .bin holds pairs of images"),
+        *(
+            (
+                ["--to", "bin", "--pairs", "p", *more],
+                "--to bin takes --pairs, the folder DATASET and --overwrite; leave other options out",
+            )
+            for more in (["--images", "i"], ["--format", "zip"], ["--shuffle", "1"])
         ),
         (["--to", "list", "--pairs", "p"], "--to bin and --pairs go together: a .bin holds pairs of images"),
         (

@@ -271,7 +271,7 @@ def test_a_dry_run_touches_nothing(store, tmp_path):
 
 
 def test_names_from_a_file(tmp_path):
-    (tmp_path / "names.txt").write_bytes("\ufeffann\r\nbob \n\n\u2028x\n".encode())
+    (tmp_path / "names.txt").write_bytes("\ufeffann\r\nbob \n\n  \n\u2028x\n".encode())
     assert read_names(tmp_path / "names.txt") == ["ann", "bob ", "\u2028x"]
     (tmp_path / "names.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(DataError) as caught:
@@ -399,6 +399,9 @@ def test_refusals(store, tmp_path):
     assert refusal([], stores=[store], receipt=receipt, error=OptionError) == (
         "nobody is named; give identities or face_ids, or a file of them by --from"
     )
+    assert refusal(["p000", " "], stores=[store], receipt=receipt, error=OptionError) == (
+        "a name is blank; give identities or face_ids, or a file of them by --from"
+    )
     assert refusal(["x"], receipt=receipt, error=OptionError) == (
         "there is nothing to remove them from; give --embeddings or --manifest"
     )
@@ -413,13 +416,23 @@ def test_refusals(store, tmp_path):
         f"no embedding store at {tmp_path / 'x'}; facecore embed writes one"
     )
     assert refusal(["p000"], manifests=[store / "meta.json"], receipt=receipt) == (
-        f"{store / 'meta.json'} is not a whole Parquet file; facecore nms writes one"
+        f"{store / 'meta.json'} is no Parquet file; facecore nms writes manifests, and embed, export, quantize and "
+        "train take lists (.txt, .lst), too"
     )
     assert all_files(tmp_path) == before
     receipt.write_text("{}")
     assert refusal(["p000"], stores=[store], receipt=receipt) == (
         f"{receipt} exists, and receipts are kept; choose another --receipt"
     )
+
+
+def test_a_folder_that_may_not_be_written(store, tmp_path, monkeypatch):
+    before = all_files(tmp_path)
+    monkeypatch.setattr("facecore.forget.run.os.access", lambda path, mode: path != store)
+    assert refusal(["p000"], stores=[store], receipt=tmp_path / "r.json") == (
+        f"{store} is not writable, so nothing was removed anywhere; change its permissions"
+    )
+    assert all_files(tmp_path) == before
 
 
 def test_a_table_that_is_no_manifest(tmp_path):

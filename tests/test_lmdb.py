@@ -110,7 +110,7 @@ def test_no_such_key(tmp_path, source):
 
 def test_an_empty_database(tmp_path):
     root = lmdb_of(tmp_path / "set", {})
-    assert refusal(open_dataset, root) == f"no images in {root}; {SOUGHT}"
+    assert refusal(open_dataset, root) == f"{root} is an empty LMDB; write it again with the code that made it"
 
 
 def test_files_that_are_no_database(tmp_path):

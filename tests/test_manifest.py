@@ -110,7 +110,10 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch
 def test_not_parquet(tmp_path):
     (tmp_path / "x").write_bytes(b"a,b\n1,2\n" * 10)
     line = refusal(read_manifest, tmp_path / "x")
-    assert line == f"{tmp_path / 'x'} is not a whole Parquet file; facecore nms writes one"
+    assert line == (
+        f"{tmp_path / 'x'} is no Parquet file; facecore nms writes manifests, and embed, export, quantize and train "
+        "take lists (.txt, .lst), too"
+    )
 
 
 @pytest.mark.parametrize("footer", [None, {b"facecore": b"{}"}, {b"facecore": b"not JSON"}, {b"pandas": b"{}"}])

@@ -1,5 +1,7 @@
 """One row order whose every prefix is a subset."""
 
+import itertools
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -38,6 +40,28 @@ def test_the_order_by_eye(tmp_path):
     assert names(tmp_path / "order.parquet") == ["p000/0003", "p000/0000", "p000/0002", "p000/0001"]
     rows = pq.read_table(tmp_path / "order.parquet")
     assert rows["suppression_cosine"].to_numpy() == pytest.approx(np.cos(np.radians([180, 90, 39, 1])), abs=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("limits", "are_nested"),
+    [
+        ({}, True),
+        ({"min_per_identity": 0}, True),
+        ({"min_centre_cosine": 0.1}, True),
+        ({"min_per_identity": 2}, False),
+        ({"min_share": 0.3}, False),
+        ({"max_per_identity": 4}, False),
+    ],
+    ids=str,
+)
+def test_nested_subsets_are_nested_unless_identities_keep_more_than_one_or_a_maximum(limits, are_nested, tmp_path):
+    store = write_store(tmp_path / "store", [random_faces(1, [9, 8, 7])])
+    most = 13 if limits.get("max_per_identity") else 22
+    subsets = []
+    for kept in range(9, most):
+        select(store, Nms(nested=True, **limits), keep=kept / 24, out=tmp_path / f"{kept}.parquet")
+        subsets.append(set(names(tmp_path / f"{kept}.parquet")))
+    assert all(less < more for less, more in itertools.pairwise(subsets)) == are_nested
 
 
 def test_what_the_limits_forbid_is_left_out(store, tmp_path):

@@ -375,6 +375,7 @@ def test_epochs_may_be_a_fraction():
         ({"checkpoint_every": 0}, "checkpoint_every must be at least 1, got 0"),
         ({"held_out": -1}, "held_out must be 0 or more, got -1"),
         ({"ekd_weight": -1.0}, "ekd_weight must be 0 or more, got -1"),
+        ({"ekd_weight": 2.0}, "ekd_weight is of --loss ekd, not of cosine; leave it out"),
         ({"warm_up": 1.5}, "warm_up is the fraction of the steps, in [0, 1]; got 1.5"),
         ({"loss": "arcface"}, "no loss arcface; there are cosine, ekd"),
         ({"ranges": "mean"}, "no ranges mean; there are minmax, moving-average, percentile, mse"),

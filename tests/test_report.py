@@ -448,7 +448,7 @@ def test_what_is_left_out_is_named_on_the_page_and_by_the_command(folder):
         "curve/curve.parquet: has no column fraction; run facecore curve again",
         "embeddings/meta.json: not of a whole store, no img_emb is beside it; run facecore embed again",
         "quantized/report.json: not whole JSON; run facecore quantize again",
-        "store: has no meta.json: it is no store, or not a whole one; run facecore embed again, it goes on",
+        "store: no whole store, meta.json is missing; run facecore embed again",
         "torn/curve.parquet: not a whole Parquet file; run facecore curve again",
     ]
     assert done.exit_code == 0
@@ -558,6 +558,19 @@ def made_a_folder(path):
 def test_half_a_subset_is_an_error_that_names_the_file(folder, change, name, line):
     change(folder / f"{name}.parquet")
     assert failing(folder) == f"nothing to report on in {folder}: {line}"
+
+
+def test_a_damaged_file_of_a_store_is_named(tmp_path):
+    store = write_store(tmp_path / "store", [random_faces(0, [2, 1])])
+    (store / "rejected.parquet").write_bytes(b"PAR1")
+    start = f"nothing to report on in {tmp_path}: store: "
+    assert re.fullmatch(
+        re.escape(f"{start}store/rejected.parquet is damaged (") + r".*\); write it again, or move it away",
+        failing(tmp_path),
+    )
+    (store / "meta.json").unlink()
+    (store / "meta.json").mkdir()
+    assert failing(tmp_path) == (f"{start}store/meta.json cannot be read (Is a directory); check its permissions")
 
 
 def test_an_error_names_three_files_and_counts_the_others(tmp_path):

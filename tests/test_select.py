@@ -514,8 +514,14 @@ def test_keep_above_the_maximum_says_the_largest_that_can(tmp_path):
     with pytest.raises(OptionError) as error:
         run(tmp_path, [random_faces(0, [5, 5])], 0.9, Nms(max_per_identity=3))
     assert str(error.value) == (
-        "keep 0.9 asks for 9 of 10 faces, but --max-per-identity and --min-centre-cosine leave 6; "
-        "use --keep 0.6 or less, or relax them"
+        "keep 0.9 asks for 9 of 10 faces, but 6 at most can stay with --max-per-identity; "
+        "use --keep 0.6 or less, or other limits"
+    )
+    with pytest.raises(OptionError) as error:
+        run(tmp_path, [random_faces(0, [5, 5])], 0.9, Nms(0, max_per_identity=5, min_centre_cosine=1))
+    assert str(error.value) == (
+        "keep 0.9 asks for 9 of 10 faces, but 0 at most can stay with --max-per-identity and --min-centre-cosine; "
+        "use other limits"
     )
 
 

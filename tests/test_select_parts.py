@@ -95,7 +95,7 @@ def test_what_limits_forbid_is_said_before_any_work_or_at_the_merge(store, tmp_p
     with pytest.raises(OptionError, match="but every identity keeps at least 9"):
         next_step(too_few)
     too_many = Job(store, Nms(max_per_identity=2), tmp_path / "many.parquet", 0.9)
-    with pytest.raises(OptionError, match="--max-per-identity and --min-centre-cosine leave 18"):
+    with pytest.raises(OptionError, match="18 at most can stay with --max-per-identity;"):
         run_in_parts(too_many)
 
 
@@ -201,6 +201,19 @@ def test_a_store_that_changes_between_the_passes_is_noticed(tmp_path):
         f"the two passes; put it back or embed anew, remove {tmp_path / 'subset.parts'} and begin again"
     )
     assert not (tmp_path / "subset.parquet").exists()
+
+
+def test_a_merge_of_nothing_leaves_nothing(store, tmp_path):
+    merging = ("--merge", "--embeddings", store, "--out", tmp_path / "subset.parquet")
+    for words in (("nms", "--keep", 0.6), ("nms", "--max-cosine", 0.5), ("select", "random", "--keep", 0.6)):
+        assert command(*words, *merging) == (
+            1,
+            [
+                f"Error: no parts at {tmp_path / 'subset.parts'}; run the tasks first, with --shard-index and "
+                "--num-shards instead of --merge"
+            ],
+        )
+    assert list(tmp_path.glob("subset*")) == []
 
 
 def test_what_is_missing_is_named_by_the_merge(store, tmp_path):

@@ -495,6 +495,7 @@ def test_words_that_make_no_sense(words, line, folder, monkeypatch):
         ({"decay": "cosine"}, "decay must be one of polynomial, step; got cosine"),
         ({"precision": "int8"}, "precision must be one of auto, float32, bfloat16; got int8"),
         ({"warm_up": 2.0}, "warm_up is a fraction, in [0, 1]; got 2"),
+        ({"augment_share": 0.5}, "augment_share is of what --augment does, and that is nothing; leave it out"),
     ],
     ids=str,
 )

@@ -33,16 +33,16 @@ def export_command(
     options: "ExportOptions",
 ) -> None:
     """Write DATASET, or the subset that a manifest lists, as training code reads it; labels count from 0."""
+    from facecore.export import ExportOptions, export
+    from facecore.readers import open_dataset
+
     if (to == "bin") != (pairs is not None):
         raise OptionError("--to bin and --pairs go together: a .bin holds pairs of images")
     if pairs is not None:
-        if images is not None:
-            raise OptionError("the images of --pairs are in the folder DATASET; leave out --images")
+        if images is not None or format not in ("auto", "folder") or options != ExportOptions():
+            raise OptionError("--to bin takes --pairs, the folder DATASET and --overwrite; leave other options out")
         click.echo(_export_pairs(dataset, pairs, out, overwrite=overwrite))
         return
-    from facecore.export import export
-    from facecore.readers import open_dataset
-
     faces = open_dataset(dataset, format=format, images=images)
     done = export(faces, to, out, options, overwrite=overwrite)
     resumed = f", {done.resumed:,} were there already" if done.resumed else ""

@@ -31,6 +31,10 @@ class _OneLine(click.Command):
             return super().invoke(ctx)
         except FacecoreError as error:
             raise click.ClickException(str(error)) from error
+        except click.MissingParameter:
+            raise  # told as an option that there is not, with the usage
+        except click.BadParameter as error:
+            raise click.ClickException(error.format_message()) from error
         except BrokenPipeError:
             raise  # whoever reads our output has had enough, which click takes quietly
         except OSError as error:

@@ -54,6 +54,8 @@ class EmbedOptions:
             raise OptionError(f"head_scale multiplies cosines and must be above 0; got {self.head_scale}")
         if not 0 <= self.head_margin <= math.pi:
             raise OptionError(f"head_margin is an angle in radians, from 0 to 3.14; got {self.head_margin}")
+        if self.head is None and (self.head_scale, self.head_margin) != (64.0, 0.5):
+            raise OptionError("head_scale and head_margin are of a classifier; name it with --head, or leave them out")
 
 
 class Job:

@@ -95,9 +95,9 @@ class Embeddings:
             store = cls(path, meta)
             complete = is_whole(meta)
         except FileNotFoundError:
-            raise DataError(
-                f"{path} has no meta.json: it is no store, or not a whole one; run facecore embed again, it goes on"
-            ) from None
+            if not (path / "img_emb").is_dir():
+                raise DataError(f"{path} is no embedding store; facecore embed makes one of a data set") from None
+            raise DataError(f"{path} is no whole store, meta.json is missing; run facecore embed again") from None
         except (ValueError, KeyError, TypeError, RecursionError):
             complete = False
         if not complete:

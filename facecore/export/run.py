@@ -51,7 +51,7 @@ def export(dataset: Dataset, to: str, out: Path, options: ExportOptions, *, over
     """
     began = time.perf_counter()
     if to not in WRITERS:
-        raise OptionError(f"no format {to} to export to; there are {', '.join(WRITERS)}")
+        raise OptionError(f"no format {to} to export to; there are {', '.join(WRITERS)}, and bin with --pairs")
     options.check_fits(to)
     recipe = {"to": to, "shuffle": options.shuffle, "shard_faces": options.shard_faces, "link": options.link}
     made = Provenance(STAGE, recipe, {"dataset": dataset.sha256})

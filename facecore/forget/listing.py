@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from facecore.errors import DataError
 from facecore.forget.names import NAMING, Forgotten
 from facecore.forget.receipt import FileEntry, entry_of, waiting_path
-from facecore.manifest import RowGroups, check_manifest, provenance_of
+from facecore.manifest import RowGroups, check_manifest, provenance_of, unreadable
 from facecore.parquet import check_expansion
 from facecore.provenance import Provenance, sha256_of_file, written_whole
 
@@ -26,7 +26,7 @@ class Listing:
             check_expansion(path)
             self._schema = pq.read_schema(path).remove_metadata()
         except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{path} is not a whole Parquet file; facecore nms writes one") from error
+            raise unreadable(path) from error
         check_manifest(self._schema.empty_table(), path)
 
     def names(self) -> Iterator[pa.Table]:

@@ -1,5 +1,6 @@
 """The stage: people withdrawn from stores and manifests, everywhere or nowhere."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
@@ -29,8 +30,9 @@ def forget(
     OptionError if there is nobody or nothing, DataError if a name is nowhere or a receipt is there already.
     """
     wanted = sorted(set(names))
-    if not wanted:
-        raise OptionError("nobody is named; give identities or face_ids, or a file of them by --from")
+    if not wanted or not all(map(str.strip, wanted)):
+        what = "a name is blank" if wanted else "nobody is named"
+        raise OptionError(f"{what}; give identities or face_ids, or a file of them by --from")
     if not stores and not manifests:
         raise OptionError("there is nothing to remove them from; give --embeddings or --manifest")
     written = tuple(sha256_of(name) for name in wanted) if hash_names else tuple(wanted)
@@ -45,6 +47,7 @@ def forget(
     asked = replace(asked, identities=len(who.identities))
     if dry_run:
         return replace(asked, files=_withdrawn(targets, who, write=False))
+    _check_writable([*stores, *(path.parent for path in manifests)])
     _discard(targets)  # what a killed run left
     try:
         write_journal(replace(asked, files=_withdrawn(targets, who, write=True)), receipt)
@@ -58,7 +61,7 @@ def forget(
 def read_names(path: Path) -> list[str]:
     """The names in a file, one a line; raises DataError if it is not text."""
     try:
-        return [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line]
+        return [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text; write it again, one name a line") from error
 
@@ -80,6 +83,12 @@ def _open(stores: Sequence[Path], manifests: Sequence[Path]) -> list[Store | Lis
     beside = [path.parent / f"{path.stem}.dropped.parquet" for path in manifests]
     listings = _each_once([*manifests, *(path for path in beside if path.exists())])
     return [*map(Store, _each_once(stores)), *map(Listing, listings)]
+
+
+def _check_writable(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise DataError(f"{folder} is not writable, so nothing was removed anywhere; change its permissions")
 
 
 def _each_once(paths: Sequence[Path]) -> list[Path]:

@@ -74,6 +74,8 @@ class QuantizeOptions:
         for name, table in (("ranges", RANGES), ("loss", LOSSES)):
             if getattr(self, name) not in table:
                 raise OptionError(f"no {name} {getattr(self, name)}; there are {', '.join(table)}")
+        if self.ekd_weight != 1 and self.loss != "ekd":
+            raise OptionError(f"ekd_weight is of --loss ekd, not of {self.loss}; leave it out")
         if self.held_out < 0:
             raise OptionError(f"held_out must be 0 or more, got {self.held_out}")
         if not 0 <= self.max_rejected <= 1:

@@ -48,6 +48,8 @@ class Lmdb:
 
     def faces(self) -> pa.Table:
         """List the keys; raises DataError if none is a face."""
+        if not self._database.entries:
+            raise DataError(f"{self._root} is an empty LMDB; write it again with the code that made it")
         listing = Listing(self._root)
         with progress(self._database.entries, "list", "keys") as bar:
             for key in self._keys():

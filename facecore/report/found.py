@@ -53,12 +53,13 @@ class Found:
     def leave_out(self, path: Path, error: Exception) -> None:
         """Remember that a file is not shown, and why, in words that do not tell where the folder lies."""
         if isinstance(error, DataError):
-            reason = str(error).removeprefix(f"{printable(str(path))} ").removeprefix("is ")
+            told = str(error)
         elif isinstance(error, OSError) and error.filename:  # not of Arrow, which names none
-            reason = f"cannot be read ({error.strerror}); check its permissions"
+            told = printable(f"{error.filename} cannot be read ({error.strerror}); check its permissions")
         else:
             what = (str(error).splitlines() or [type(error).__name__])[0]
-            reason = f"damaged ({what}); write it again, or move it away"
+            told = f"damaged ({what}); write it again, or move it away"
+        reason = told.removeprefix(f"{printable(str(path))} ").removeprefix("is ")
         below = re.compile(rf"(?<![\w./-]){re.escape(printable(str(self.folder)))}/")
         self.left_out.append((printable(self.name(path)), printable(below.sub("", reason))))
 

@@ -12,6 +12,7 @@ from facecore.provenance import Provenance
 from facecore.report.charts import COLOURS, Chart, Mark, bin_axis, chart, count_axis
 from facecore.report.numbers import doubling_bins
 from facecore.report.page import Section
+from facecore.report.subset import reading
 
 REJECTED = 20  # faces listed
 
@@ -22,7 +23,7 @@ def store_section(store: Embeddings, name: str, slug: str) -> Section:
     listed, count = store.path / "rejected.parquet", 0
     rejected: list[dict[str, str]] = []
     if listed.is_file():
-        with pq.ParquetFile(listed, pre_buffer=False) as file:
+        with reading(listed), pq.ParquetFile(listed, pre_buffer=False) as file:
             count = file.metadata.num_rows
             check_expansion(listed, footer=file.metadata)
             first = next(file.iter_batches(batch_size=REJECTED, columns=["face_id", "reason"]), None)

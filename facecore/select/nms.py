@@ -21,7 +21,10 @@ class Nms(Limits):
     rank: str = field(default="identity", metadata={"help": "What makes a face worth keeping: " + ", ".join(RANKS)})
     nested: bool = field(
         default=False,
-        metadata={"help": "Let dropped faces suppress, too: subsets of all sizes are then nested."},
+        metadata={
+            "help": "Let dropped faces suppress, too: subsets of all sizes are then nested, unless identities keep "
+            "more than one face at least, or a number at most."
+        },
     )
     neighbours: int = field(
         default=10, metadata={"help": "Centres of other identities that the ranks dataset and confusable look at."}

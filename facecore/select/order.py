@@ -12,7 +12,7 @@ from facecore.manifest import check_manifest_path, read_manifest, write_manifest
 from facecore.provenance import Provenance, refuse_to_overwrite, sha256_of_file
 from facecore.select.nms import Nms
 from facecore.select.run import Selection, Stage, summary
-from facecore.select.selector import KEPT, Limits
+from facecore.select.selector import KEPT
 from facecore.select.threshold import Target, Threshold, check_keep
 from facecore.select.write import check_room, write_subset
 
@@ -62,7 +62,7 @@ def take(order: Path, *, keep: float, out: Path, overwrite: bool = False) -> int
     if made is None or not made.options.get("order"):
         raise DataError(f"{order} is no order, so its first rows are no subset; facecore nms --order writes one")
     target = Target(keep, len(table))
-    target.check_least(Limits(), np.empty(0, np.int64))  # whether it leaves a row
+    target.check_least(np.empty(0, np.int64))  # whether it leaves a row
     inputs, facts = {"manifest": sha256_of_file(order)}, {**made.facts, "kept": target.count}
     chosen = Provenance("take", {"keep": keep}, inputs, facts)
     write_manifest(table.slice(0, target.count), out, chosen)

@@ -37,6 +37,7 @@ def next_step(job: Job, *, overwrite: bool = False, threads: int | None = None) 
     Raises what `select` raises before any work, and DataError if there are parts of other options or faces.
     """
     faces = job.open(overwrite=overwrite)
+    target = job.target(faces)
     folder = PartFiles(job, faces)
     folder.check_alone()
     if not folder.surveyed.exists():
@@ -78,9 +79,15 @@ def merge(job: Job, *, overwrite: bool = False, threads: int | None = None) -> T
 
     Raises DataError, with their numbers, if parts are missing.
     """
-    step = next_step(job, overwrite=overwrite, threads=threads)
-    faces = Embeddings.open(job.store)
+    faces = job.open(overwrite=overwrite)
+    target = job.target(faces)
     folder = PartFiles(job, faces)
+    folder.check_alone()
+    if not folder.path.exists():
+        raise DataError(
+            f"no parts at {folder.root}; run the tasks first, with --shard-index and --num-shards instead of --merge"
+        )
+    step = next_step(job, overwrite=overwrite, threads=threads)
     if step.missing:
         raise DataError(
             f"{folder.root}: {step.name} is missing of {len(step.missing):,} of {step.shards:,} shards "
@@ -88,7 +95,6 @@ def merge(job: Job, *, overwrite: bool = False, threads: int | None = None) -> T
         )
     stage = folder.stage(threads or cores())
     if step.name == "profile":
-        target = job.target(faces)
         assert target is not None
         counted = Counted(np.zeros(LEVELS, np.int64), np.zeros(LEVELS, np.int64))
         for number in range(len(faces)):

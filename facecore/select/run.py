@@ -104,9 +104,9 @@ class Job:
         """How many of the faces shall stay, None if that is not asked; raises OptionError if the floors forbid it."""
         if self.keep is None:
             return None
-        target = Target(self.keep, faces.rows)
+        target = Target(self.keep, faces.rows, self.selector.limits)
         sizes = np.concatenate([np.diff(faces.starts(number)) for number in range(len(faces))])
-        target.check_least(self.selector.limits, sizes)
+        target.check_least(sizes)
         return target
 
     @property

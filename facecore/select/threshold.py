@@ -4,7 +4,7 @@ import dataclasses
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -46,31 +46,33 @@ class Target:
 
     keep: float
     faces: int
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def count(self) -> int:
         """The number itself."""
         return round(self.keep * self.faces)
 
-    def check_least(self, limits: Limits, sizes: Counts) -> None:
+    def check_least(self, sizes: Counts) -> None:
         """Raise OptionError if that is none, or fewer than the floors of all identities, of these sizes, add up to."""
-        least = int(limits.floors(sizes).sum())
+        least = int(self.limits.floors(sizes).sum())
         if self.count >= max(1, least):
             return
         possible = math.ceil(max(1, least) / self.faces * 1e6) / 1e6
-        why = f"every identity keeps at least {limits.floor_in_words}, {least:,} in all" if least else "that is none"
+        floor = self.limits.floor_in_words
+        why = f"every identity keeps at least {floor}, {least:,} in all" if least else "that is none"
         way_out = f"--keep {possible:g}{' or more' if possible < 1 else ''}"
         if least > 1:
-            way_out += f", or {self._lower(limits, sizes)}"
+            way_out += f", or {self._lower(sizes)}"
         raise OptionError(f"{self}, but {why}; use {way_out}")
 
-    def _lower(self, limits: Limits, sizes: Counts) -> str:
+    def _lower(self, sizes: Counts) -> str:
         """Which floors can be held, the share in hundredths."""
-        if not limits.min_share:
-            return "--min-per-identity 0" if limits.min_per_identity == 1 else "a lower --min-per-identity"
+        if not self.limits.min_share:
+            return "--min-per-identity 0" if self.limits.min_per_identity == 1 else "a lower --min-per-identity"
 
         def least(hundredths: int) -> int:
-            return int(dataclasses.replace(limits, min_share=hundredths / 100).floors(sizes).sum())
+            return int(dataclasses.replace(self.limits, min_share=hundredths / 100).floors(sizes).sum())
 
         possible = bisect_right(range(100), self.count, key=least) - 1
         if possible < 0:
@@ -80,10 +82,10 @@ class Target:
     def beyond(self, most: int) -> OptionError:
         """What to say if no threshold leaves more than `most` faces."""
         possible = math.floor(most / self.faces * 1e6) / 1e6
-        return OptionError(
-            f"{self}, but --max-per-identity and --min-centre-cosine leave {most:,}; "
-            f"use --keep {possible:g} or less, or relax them"
-        )
+        names = ("max_per_identity", "min_centre_cosine")
+        by = [f"--{name.replace('_', '-')}" for name in names if getattr(self.limits, name) is not None]
+        less = f"--keep {possible:g} or less, or " if most else ""
+        return OptionError(f"{self}, but {most:,} at most can stay with {' and '.join(by)}; use {less}other limits")
 
     def __str__(self) -> str:
         return f"keep {self.keep:g} asks for {self.count:,} of {self.faces:,} faces"

@@ -102,6 +102,8 @@ class TrainOptions:
         for name in ("warm_up", "augment_share", "max_rejected"):
             if not 0 <= getattr(self, name) <= 1:
                 raise OptionError(f"{name} is a fraction, in [0, 1]; got {getattr(self, name):g}")
+        if self.augment_share != 0.2 and not self.augment:
+            raise OptionError("augment_share is of what --augment does, and that is nothing; leave it out")
 
     @property
     def angle_or_cosine(self) -> float:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from facecore.embeddings import Embeddings
 from facecore.errors import DataError
 from facecore.grid import STEPS
+from facecore.manifest import unreadable
 from facecore.parquet import check_expansion
 from facecore.select.audit.report import Findings
 
@@ -74,13 +75,15 @@ class _Stream:
 
     def __init__(self, path: Path, columns: dict[str, pa.DataType]) -> None:
         self.path, self._schema = path, pa.schema(columns)
+        if path.is_dir():
+            raise DataError(f"{path} is a folder; audit a file as facecore nms or select wrote it")
         if not path.is_file():
             raise DataError(f"no manifest at {path}; a subset and its dropped faces lie side by side")
         try:
             check_expansion(path)
             file = pq.ParquetFile(path)
         except (pa.ArrowException, OSError):
-            raise DataError(f"{path} is not a whole Parquet file; facecore nms writes one") from None
+            raise unreadable(path) from None
         if missing := [name for name in columns if name not in file.schema_arrow.names]:
             raise DataError(f"{path} has no column {missing[0]}; audit a file as facecore nms or select wrote it")
         self._batches = file.iter_batches(columns=list(columns))

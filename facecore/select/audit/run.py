@@ -32,6 +32,9 @@ def audit(subset: Path, store: Path, *, hashes: bool = True, threads: int | None
     or `subset` carries no record of a selection.
     """
     dropped = subset.parent / f"{subset.stem}.dropped.parquet"
+    if subset.stem.endswith(".dropped") and not dropped.exists():
+        itself = subset.with_name(subset.name.replace(".dropped.", "."))
+        raise DataError(f"{subset} lists the dropped faces; give the subset itself, {itself}")
     made = _made(subset)
     if made is not None:  # an order says that it is one before its dropped faces are missed
         Record.of(made, subset)
