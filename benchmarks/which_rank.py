@@ -41,6 +41,7 @@ class Place(NamedTuple):
 def found(name: str, folders: Sequence[Path]) -> dict[str, Any]:
     """The means over seeds of one pool, best first at each place."""
     points = [_read(path) for of in folders for path in sorted(of.glob("*/point.json"))]
+    points = [point for point in points if "accuracy" in point]  # trained, and verified
     if len({(point["protocol"], point["min_per_identity"]) for point in points}) != 1:
         raise SystemExit(f"{name}: no points, or points of other protocols or floors; give those names of their own")
     by_place = {(Place(point["fraction"], point["steps"]), point["method"]) for point in points}
@@ -121,6 +122,8 @@ def main() -> None:
     parser = arguments(__doc__, "which_rank")
     parser.add_argument("pools", nargs="*", metavar="NAME=FOLDER[,FOLDER]")
     given = parser.parse_args()
+    if not given.smoke and not (given.pools and all("=" in text for text in given.pools)):
+        parser.error("name pools and their folders, such as CFP=scratch/cfp")
     with TemporaryDirectory() as temporary:
         folders = {name: of.split(",") for name, of in (text.split("=", 1) for text in given.pools)}
         if given.smoke:

@@ -6,37 +6,15 @@ A seed draws weights, batches and choices. 720 --steps at --keep 0.6 are as many
 are kept, and verified again if the test is another one; benchmarks/which_rank.py tells them.
 """
 
-import json
 from pathlib import Path
 
 import click
+from scratch_point import learn
 
 from facecore.accuracy import Check
 from facecore.cli.group import Recipe
 from facecore.curve import Point, Store, parse_fractions
-from facecore.models import load_backbone
-from facecore.provenance import sha256_of_file, write_text_whole
-from facecore.readers import open_dataset
-from facecore.train import TrainOptions, train
-from facecore.verify import open_protocol, verify
-
-POINT = "point.json"  # the accuracy of every fold, and how it came about
-
-
-def learn(pool: Store, images: Path | None, check: Check, point: Point, options: TrainOptions, out: Path) -> float:
-    """Choose the faces of a point, train on them and verify, what is not done yet; the accuracy."""
-    test = {"protocol": check.name, "pairs_sha256": sha256_of_file(check.pairs)}
-    record = json.loads((out / POINT).read_text(encoding="utf-8")) if (out / POINT).exists() else {}
-    if not record:
-        pool.choose(point, out / "subset.parquet", threads=1)
-        report = train(open_dataset(out / "subset.parquet", images=images), out / "network", options)
-        record = {**point._asdict(), "min_per_identity": pool.min_per_identity, "min_share": pool.min_share}
-        record |= {name: report[name] for name in ("faces", "identities", "steps", "seconds")}
-    if not test.items() <= record.items():
-        found = verify(load_backbone(out / "network" / "backbone.onnx"), open_protocol(check.pairs, check.images))
-        record |= {**test, "accuracy": found.accuracy, "folds": list(found.fold_accuracies)}
-        write_text_whole(out / POINT, json.dumps(record, indent=2) + "\n")
-    return float(record["accuracy"])
+from facecore.train import TrainOptions
 
 
 @click.command(cls=Recipe)

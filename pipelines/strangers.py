@@ -8,19 +8,23 @@ compared. BENCHMARK is the folder of images that the pairs name, or its store; a
 as they were.
 """
 
+import csv
+import io
 from pathlib import Path, PurePosixPath
 
 import click
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from facecore.cli.group import Recipe
+from facecore.cli.group import Recipe, overwrite
 from facecore.commands import counted
-from facecore.errors import OptionError
+from facecore.errors import DataError, OptionError
 from facecore.parquet import check_expansion
-from facecore.provenance import write_text_whole
+from facecore.provenance import refuse_to_overwrite, write_text_whole
 from facecore.verify import open_protocol
 
 FILE = click.Path(path_type=Path)
+IDENTITY = "benchmark_identity"
 
 
 @click.command(cls=Recipe)
@@ -30,22 +34,37 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--overlap", type=FILE, default="overlap.parquet", show_default=True, help="As facecore overlap wrote it."
 )
-def main(pairs: Path, images: Path, out: Path, overlap: Path) -> None:
+@overwrite
+def main(pairs: Path, images: Path, out: Path, overlap: Path, overwrite: bool) -> None:
     """Write the pairs of strangers to OUT, a table of left, right, same and fold."""
+    refuse_to_overwrite(out, overwrite=overwrite, inputs=[pairs, overlap])
     protocol = open_protocol(pairs, images)
-    check_expansion(overlap)
-    known = set(pq.read_table(overlap, columns=["benchmark_identity"])[0].to_pylist())
+    known = in_both(overlap)
     people = [str(PurePosixPath(name).parent) for name in protocol.images]
     left_out = known & set(people)
     if known and not left_out:
         raise OptionError(f"nobody in {overlap} is in {pairs}; check that it was made with --against {images}")
-    lines = ["left,right,same,fold"]
-    for left, right, same, fold in zip(protocol.left, protocol.right, protocol.same, protocol.fold, strict=True):
-        if not left_out & {people[left], people[right]}:
-            lines.append(f"{protocol.images[left]},{protocol.images[right]},{int(same)},{fold}")
-    write_text_whole(out, "\n".join(lines) + "\n")
+    rows = [
+        (protocol.images[left], protocol.images[right], int(same), int(fold))
+        for left, right, same, fold in zip(protocol.left, protocol.right, protocol.same, protocol.fold, strict=True)
+        if not left_out & {people[left], people[right]}
+    ]
+    if not rows:
+        raise OptionError(f"every pair of {pairs} has somebody in {overlap}; nothing is left to test on")
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([("left", "right", "same", "fold"), *rows])
+    write_text_whole(out, text.getvalue())
     without = f"{counted(len(left_out), 'identity')} of {len(set(people)):,}"
-    click.echo(f"{out}: {len(lines) - 1:,} of {len(protocol):,} pairs, without {without}")
+    click.echo(f"{out}: {len(rows):,} of {len(protocol):,} pairs, without {without}")
+
+
+def in_both(overlap: Path) -> set[str]:
+    """The identities of the benchmark that facecore overlap found; raises DataError if the file is none of its."""
+    try:
+        check_expansion(overlap)
+        return set(pq.read_table(overlap, columns=[IDENTITY])[0].to_pylist())
+    except (pa.ArrowException, OSError, IndexError):
+        raise DataError(f"{overlap} is no evidence of overlap; facecore overlap writes it") from None
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from facecore.provenance import write_text_whole, written_whole
 from facecore.readers import open_dataset
 
 SIZE = 112
-COMPLETE = ".swollen"  # written last; the folder reader ignores names that begin with a dot
+ASKED = ".swollen"  # of what and how, written first; the folder reader ignores names that begin with a dot
 
 
 def cropped(image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -51,6 +51,10 @@ def swell(faces: Path, out: Path, share: float, burst: int, seed: int) -> None:
     if faces.resolve() in (out.resolve(), *out.resolve().parents):
         raise OptionError(f"{out} lies in {faces}, from which it would be made; choose another folder")
     dataset = open_dataset(faces)
+    asked = f"{dataset.sha256} --share {share:g} --burst {burst} --seed {seed}\n"
+    if out.exists() and any(out.iterdir()) and (not (out / ASKED).is_file() or (out / ASKED).read_text() != asked):
+        raise OptionError(f"{out} holds something else, or was made from other faces or options; choose another OUT")
+    write_text_whole(out / ASKED, asked)
     drawn = np.random.default_rng(seed).permutation(len(dataset)) < round(share * len(dataset))
     for row, (identity, source) in enumerate(zip(*map(dataset.faces.column, ("identity", "source")), strict=True)):
         data = dataset.read(source.as_py())
@@ -67,7 +71,6 @@ def swell(faces: Path, out: Path, share: float, burst: int, seed: int) -> None:
                 with written_whole(path) as part:
                     part.write_bytes(content)
     planted = int(drawn.sum()) * burst
-    write_text_whole(out / COMPLETE, f"{len(dataset)} faces and {planted} planted\n")
     click.echo(f"{out}: {len(dataset):,} faces, and {planted:,} near-duplicates of {int(drawn.sum()):,} of them")
 
 

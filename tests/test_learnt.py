@@ -20,7 +20,12 @@ def point(folder, method, keep, seed, more, steps=10, faces=10):
     path = folder / f"{method}-{keep}-{seed}-{steps}" / "point.json"
     path.parent.mkdir(parents=True)
     told = {"method": method, "fraction": keep, "seed": seed, "steps": steps, "faces": faces}
-    how = {"protocol": "pairs", "min_per_identity": None, "folds": [fold + more / 100 for fold in FOLDS]}
+    how = {
+        "protocol": "pairs",
+        "min_per_identity": None,
+        "accuracy": 0.5,
+        "folds": [fold + more / 100 for fold in FOLDS],
+    }
     path.write_text(json.dumps({**told, **how}))
     made = Provenance("nms" if method.startswith("nms") else method, {}, {}, {"max_cosine": 0.8 + seed / 100})
     write_manifest(ONE_FACE, path.with_name("subset.parquet"), made)

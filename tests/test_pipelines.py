@@ -65,6 +65,9 @@ def test_swollen_faces_are_the_old_ones_and_bursts(tmp_path):
         command = [str(faces), str(tmp_path / name), "--share", "0.25", "--burst", "3", "--seed", "1"]
         told = CliRunner().invoke(recipe("swell").swell, command, catch_exceptions=False).output
         assert told == f"{tmp_path / name}: 16 faces, and 12 near-duplicates of 4 of them\n"
+    other = CliRunner().invoke(recipe("swell").swell, [*command[:2], "--share", "0.5"])
+    line = f"{tmp_path / 'again'} holds something else, or was made from other faces or options; choose another OUT"
+    assert (other.exit_code, other.stderr) == (1, f"Error: {line}\n")
     once, again = (
         {path.relative_to(tmp_path / of): path.read_bytes() for path in (tmp_path / of).rglob("*.jpg")}
         for of in ("once", "again")
@@ -107,6 +110,19 @@ def test_learning_from_scratch_goes_on_where_it_was(tmp_path):
     again = json.loads((tmp_path / "out" / "nms-0.5-s0-1" / "point.json").read_text())
     assert {key for key in point if point[key] != again[key]} >= {"pairs_sha256"}
     assert again["faces"] == point["faces"]
+    for more in (["--steps", 1, "--batch-size", 2], ["--steps", 1, "--batch-size", 4, "--min-share", 0.1]):
+        done = CliRunner().invoke(recipe("from_scratch").main, list(map(str, [*command, *more])))
+        line = f"{tmp_path / 'out' / 'nms-0.5-s0-1'} was trained on other faces or in another way; choose another OUT"
+        assert (done.exit_code, done.stderr) == (1, f"Error: {line}\n")
+
+
+def test_a_test_that_is_none_costs_no_training(tmp_path):
+    faces, model, pairs = made(tmp_path)
+    embed(open_dataset(faces), model, tmp_path / "store", EmbedOptions())
+    command = [tmp_path / "store", tmp_path / "out", "--steps", 1, "--batch-size", 4, "--seeds", 1]
+    bad = CliRunner().invoke(recipe("from_scratch").main, [*map(str, command), "--verify", f"P={pairs},{tmp_path}"])
+    assert "are not under" in bad.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_strangers_are_the_pairs_without_people_of_the_pool(tmp_path):
@@ -118,11 +134,21 @@ def test_strangers_are_the_pairs_without_people_of_the_pool(tmp_path):
     overlap(tmp_path / "store", Against(tmp_path / "benchmark"), tmp_path / "overlap.parquet", as_good_as_equal)
     command = [pairs, faces, tmp_path / "out.csv", "--overlap", tmp_path / "overlap.parquet"]
     assert run("strangers", *command) == f"{tmp_path / 'out.csv'}: 5 of 8 pairs, without 1 identity of 4\n"
+    assert run("strangers", *command, "--overwrite").startswith(f"{tmp_path / 'out.csv'}: 5 of 8 pairs")
     of_others = [line for line in pairs.read_text().splitlines() if "p1/" not in line]
     assert (tmp_path / "out.csv").read_text().splitlines() == of_others
     nobody = pq.read_table(tmp_path / "overlap.parquet").slice(0, 0)
     pq.write_table(nobody, tmp_path / "overlap.parquet")
-    assert run("strangers", *command) == f"{tmp_path / 'out.csv'}: 8 of 8 pairs, without 0 identities of 4\n"
+    told = run("strangers", *command, "--overwrite")
+    assert told == f"{tmp_path / 'out.csv'}: 8 of 8 pairs, without 0 identities of 4\n"
+
+
+def test_names_with_commas_are_quoted(tmp_path):
+    faces = folder_of(tmp_path / "faces", {"a,b/1.jpg": jpeg(1, 16), "a,b/2.jpg": jpeg(2, 16), "c/1.jpg": jpeg(3, 16)})
+    (tmp_path / "pairs.csv").write_text('left,right,same,fold\n"a,b/1.jpg","a,b/2.jpg",1,1\n"a,b/1.jpg",c/1.jpg,0,2\n')
+    pq.write_table(pa.table({"benchmark_identity": ["c"]}), tmp_path / "overlap.parquet")
+    run("strangers", tmp_path / "pairs.csv", faces, tmp_path / "out.csv", "--overlap", tmp_path / "overlap.parquet")
+    assert (tmp_path / "out.csv").read_text() == 'left,right,same,fold\n"a,b/1.jpg","a,b/2.jpg",1,1\n'
 
 
 def test_who_is_dropped_is_what_one_counts(tmp_path):
@@ -202,6 +228,26 @@ def test_a_proxy_of_all_identities_is_compared_with_the_teacher(tmp_path):
             "strangers pairs.csv faces strangers.csv",
             "nobody in overlap.parquet is in pairs.csv; check that it was made with --against faces",
         ),
+        (
+            "strangers pairs.csv faces new.csv --overlap pairs.csv",
+            "pairs.csv is no evidence of overlap; facecore overlap writes it",
+        ),
+        (
+            "strangers pairs.csv faces new.csv --overlap subset.parquet",
+            "subset.parquet is no evidence of overlap; facecore overlap writes it",
+        ),
+        (
+            "strangers pairs.csv faces new.csv --overlap all.parquet",
+            "every pair of pairs.csv has somebody in all.parquet; nothing is left to test on",
+        ),
+        (
+            "strangers pairs.csv faces subset.parquet",
+            "subset.parquet exists; choose another --out, or add --overwrite to replace it",
+        ),
+        (
+            "swell faces store",
+            "store holds something else, or was made from other faces or options; choose another OUT",
+        ),
         ("swell faces faces/in", "faces/in lies in faces, from which it would be made; choose another folder"),
         (
             "who_is_dropped subset.parquet --part zzz",
@@ -214,7 +260,8 @@ def test_a_mistake_in_a_recipe_is_one_line(words, line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     embed(open_dataset(faces), model, Path("store"), EmbedOptions())
     select(Path("store"), Nms(), keep=0.5, out=Path("subset.parquet"))
-    pq.write_table(pa.table({"benchmark_identity": ["somebody"]}), "overlap.parquet")
+    for name, people in (("overlap", ["somebody"]), ("all", ["p0", "p1", "p2", "p3"])):
+        pq.write_table(pa.table({"benchmark_identity": people}), f"{name}.parquet")
     name, *arguments = words.split()
     found = recipe(name)
     done = CliRunner().invoke(found.swell if name == "swell" else found.main, arguments)

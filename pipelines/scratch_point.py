@@ -1,0 +1,37 @@
+"""One point of from_scratch.py: faces chosen, a network trained on them and verified, each unless that was done."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from facecore.accuracy import Check
+from facecore.curve import Point, Store
+from facecore.errors import DataError
+from facecore.models import load_backbone
+from facecore.provenance import sha256_of_file, write_text_whole
+from facecore.readers import open_dataset
+from facecore.train import TrainOptions, train
+from facecore.verify import open_protocol, verify
+
+POINT = "point.json"  # the accuracy of every fold, and how it came about
+REPORTED = ("faces", "identities", "steps", "seconds")
+
+
+def learn(pool: Store, images: Path | None, check: Check, point: Point, options: TrainOptions, out: Path) -> float:
+    """Choose the faces of a point, train on them and verify, what is not done yet; the accuracy."""
+    protocol = open_protocol(check.pairs, check.images)  # before the training, which a mistake here would waste
+    test = {"protocol": check.name, "pairs_sha256": sha256_of_file(check.pairs)}
+    made = {**pool.record, "min_share": pool.min_share, "training": asdict(options)}
+    record = json.loads((out / POINT).read_text(encoding="utf-8")) if (out / POINT).exists() else {}
+    if record and not made.items() <= record.items():
+        raise DataError(f"{out} was trained on other faces or in another way; choose another OUT")
+    if not record:
+        pool.choose(point, out / "subset.parquet", threads=1)
+        report = train(open_dataset(out / "subset.parquet", images=images), out / "network", options, overwrite=True)
+        record = {**point._asdict(), **made, **{name: report[name] for name in REPORTED}}
+        write_text_whole(out / POINT, json.dumps(record, indent=2) + "\n")
+    if not test.items() <= record.items():
+        found = verify(load_backbone(out / "network" / "backbone.onnx"), protocol)
+        record |= {**test, "accuracy": found.accuracy, "folds": list(found.fold_accuracies)}
+        write_text_whole(out / POINT, json.dumps(record, indent=2) + "\n")
+    return float(record["accuracy"])
