@@ -22,10 +22,11 @@ def write_order(
 ) -> Selection:
     """Write the faces of a store by rising suppression cosine, so that every prefix is the nested subset of its size.
 
-    The best face of every identity comes first; of equals the sparser, then the earlier. What the limits forbid is not
-    in it, but in the dropped faces beside it: with max_per_identity that is decided once, for all faces, where `select`
-    decides it among those that stay at a size, so that a prefix may hold others. Holds the metadata of all faces in memory. Raises OptionError if
-    min_per_identity is above 1, or min_share above 0: the order has no other floor. Otherwise as `select`.
+    The best face of every identity comes first; of equals the sparser, then the earlier. What the limits forbid is
+    not in it, but in the dropped faces beside it: with max_per_identity that is decided once, for all faces, where
+    `select` decides it among those that stay at a size, so that a prefix may hold others. Holds the metadata of all
+    faces in memory. Raises OptionError if min_per_identity is above 1, or min_share above 0: the order has no other
+    floor. Otherwise as `select`.
     """
     if selector.min_per_identity > 1:
         raise OptionError(

@@ -76,7 +76,8 @@ class Audit:
         if not failed:
             return f"{self.subset}: all {made} claims checked hold"
         names = ", ".join(failed)
-        return f"{self.subset}: {len(failed)} of {made} claims do not hold: {names}; do not use it, select again"
+        other = ", or name the store that it is of with --embeddings" if "contents" in failed else ""
+        return f"{self.subset}: {len(failed)} of {made} claims do not hold: {names}; do not use it, select again{other}"
 
     def to_text(self) -> str:
         """A line for every claim."""
