@@ -100,7 +100,7 @@ def _decides(result: Result) -> list[str]:
         [f"{name}, accuracy, %", *(_accuracy(at.get(method)) for _, at in places)]
         for name, method in (("all faces", ALL), (f"{DECIDES:g} of them at {RANDOM}", RANDOM))
     ]
-    methods = sorted({method for _, at in places for method in at} - {ALL, RANDOM})
+    methods = sorted({method for _, at in places for method, of in at.items() if "above_random" in of})
     rows = [
         ["steps", *(f"{at[RANDOM]['steps']:,}" for _, at in places)],
         *learnt,
@@ -141,15 +141,18 @@ def how_few(result: Result) -> list[str]:
     rows = []
     for bits, faces in sorted({(of["bits"], of["faces"]) for of in result["points"]}, key=lambda at: (at[0], at[1])):
         cells = [lost.get((bits, faces, *way)) for way in ways]
-        rows.append([bits, f"{faces:,}", *("" if of is None else f"{of['points_lost']:.2f}" for of in cells)])
+        rows.append([bits, f"{faces:,}", *("" if of is None else _lost_over_seeds(of) for of in cells)])
     heads = [f"{loss}, {method}" for loss, method in ways]
-    seeds = sorted({of["seeds"] for of in result["points"]})
     return [
         *table(["", "faces", *heads], rows),
         "",
-        f"Points of accuracy lost on {result['protocol']}, {result['steps']:,} steps each; "
-        f"seeds: {', '.join(map(str, seeds))}.",
+        f"Points of accuracy lost on {result['protocol']}, {result['steps']:,} steps each; the mean of as many seeds "
+        "as stand in brackets, or one.",
     ]
+
+
+def _lost_over_seeds(of: Mapping[str, Any]) -> str:
+    return f"{of['points_lost']:.2f}" + (f" ({of['seeds']})" if of["seeds"] > 1 else "")
 
 
 def proxies(result: Result) -> list[str]:
@@ -173,7 +176,7 @@ def headline(result: Result) -> list[str]:
     seconds = result["seconds"]
     rows = [["the whole pool", f"{result['faces_in_all']:,}", f"{seconds['train_whole']:.1f}", "", "", "100"]]
     for of in result["methods"]:
-        costs = (0, 0 if of["method"] == RANDOM else result["selection"])  # to draw faces takes no embeddings
+        costs = (0, 0 if of["method"].startswith(RANDOM) else result["selection"])  # to draw faces takes no embeddings
         saved = [f"{seconds['train_whole'] / (seconds['train_part'] + more):.2f}" for more in costs]
         rows.append(
             [of["method"], f"{result['kept']:,}", f"{seconds['train_part']:.1f}", *saved, f"{of['relative']:.1f}"]

@@ -102,6 +102,8 @@ def folder_for(given: Path | None) -> Iterator[Path]:
 
 def recipe(name: str) -> Any:
     """A recipe of pipelines/, which are no package, as a module."""
+    if str(RECIPES) not in sys.path:
+        sys.path.append(str(RECIPES))  # for what a recipe imports from beside it
     spec = importlib.util.spec_from_file_location(name, RECIPES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None

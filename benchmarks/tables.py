@@ -166,7 +166,7 @@ SECTIONS = (
         "headline",
         "Training on 60 % of the faces",
         "What is saved where redundancy was planted, and what is left: a small network trained from scratch on CFP, "
-        "swollen (as below), for as many epochs on all of its faces and on a part of them, and verified on LFW. The "
+        "swollen (as below), for as many epochs on all of its faces and on a part of them, and verified as below. The "
         "paper's figure for WebFace42M is 1.64 times.",
         "headline.py IMAGES --model M --points scratch/swollen, from what pipelines/from_scratch.py left there",
         learnt.headline,
