@@ -37,7 +37,6 @@ def next_step(job: Job, *, overwrite: bool = False, threads: int | None = None) 
     Raises what `select` raises before any work, and DataError if there are parts of other options or faces.
     """
     faces = job.open(overwrite=overwrite)
-    target = job.target(faces)
     folder = PartFiles(job, faces)
     folder.check_alone()
     if not folder.surveyed.exists():
