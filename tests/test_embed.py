@@ -256,7 +256,7 @@ def test_stopped_and_resumed_gives_the_bytes_of_one_run(dataset, tmp_path, faces
     run(dataset, tmp_path / "whole")
     with pytest.raises(error):
         run(dataset, tmp_path / "out", Tiny(fail_at=faces, error=error))
-    with pytest.raises(DataError, match="no whole store|no embedding store"):
+    with pytest.raises(DataError, match=r"no whole store|no embedding store"):
         Embeddings.open(tmp_path / "out")
     assert not list((tmp_path).rglob("*.part"))
     network = Tiny()
