@@ -7,6 +7,7 @@ from facecore.select.herding import Herding
 from facecore.select.kcenter import KCenter
 from facecore.select.nms import Nms
 from facecore.select.order import take, write_order
+from facecore.select.pairs import share_of_pairs_above
 from facecore.select.random_faces import RandomFaces
 from facecore.select.random_identities import RandomIdentities
 from facecore.select.random_per_identity import RandomPerIdentity
@@ -42,6 +43,7 @@ __all__ = [
     "Selector",
     "dropped_path",
     "select",
+    "share_of_pairs_above",
     "take",
     "write_order",
 ]
