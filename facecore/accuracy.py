@@ -11,7 +11,7 @@ from facecore.models import load_backbone
 from facecore.quantize import QuantizeOptions, quantize
 from facecore.quantize.artefacts import CALIBRATED, MODEL
 from facecore.readers import Dataset
-from facecore.verify import VerifyOptions, open_protocol, verify
+from facecore.verify import PairProtocol, VerifyOptions, check_pairs, open_protocol, verify
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,12 @@ class Check:
         if not name or not pairs:
             raise OptionError(f"a protocol is written as NAME=PAIRS or NAME=PAIRS,IMAGES; got {text!r}")
         return cls(name, Path(pairs), Path(images) if images else None)
+
+    def open(self) -> PairProtocol:
+        """The pairs, if one can verify on them; raises what `open_protocol` and `check_pairs` do, before any work."""
+        protocol = open_protocol(self.pairs, self.images)
+        check_pairs(protocol.same, protocol.fold, str(self.pairs))
+        return protocol
 
 
 def quantize_and_verify(
@@ -50,7 +56,7 @@ def quantize_and_verify(
     names = [check.name for check in checks]
     if len(set(names)) < len(names):
         raise OptionError(f"protocols need names of their own; got {', '.join(names)}")
-    protocols = {check.name: open_protocol(check.pairs, check.images) for check in checks}  # before the work
+    protocols = {check.name: check.open() for check in checks}  # before the work
 
     def measure(report: Mapping[str, Any]) -> dict[str, Any]:
         networks = {

@@ -11,7 +11,7 @@ from facecore.models import load_backbone
 from facecore.provenance import sha256_of_file, write_text_whole
 from facecore.readers import open_dataset
 from facecore.train import TrainOptions, train
-from facecore.verify import open_protocol, verify
+from facecore.verify import verify
 
 POINT = "point.json"  # the accuracy of every fold, and how it came about
 REPORTED = ("faces", "identities", "steps", "seconds")
@@ -19,7 +19,7 @@ REPORTED = ("faces", "identities", "steps", "seconds")
 
 def learn(pool: Store, images: Path | None, check: Check, point: Point, options: TrainOptions, out: Path) -> float:
     """Choose the faces of a point, train on them and verify, what is not done yet; the accuracy."""
-    protocol = open_protocol(check.pairs, check.images)  # before the training, which a mistake here would waste
+    protocol = check.open()  # before the training, which a mistake here would waste
     test = {"protocol": check.name, "pairs_sha256": sha256_of_file(check.pairs)}
     made = {**pool.record, "min_share": pool.min_share, "training": asdict(options)}
     record = json.loads((out / POINT).read_text(encoding="utf-8")) if (out / POINT).exists() else {}

@@ -402,6 +402,18 @@ def test_no_protocol_or_two_of_one_name(data, tmp_path):
         assert str(error.value) == message
 
 
+def test_pairs_of_one_fold_are_refused_before_any_work(data, tmp_path):
+    lines = (data / "pairs.csv").read_text().splitlines()
+    (tmp_path / "one.csv").write_text("\n".join([lines[0], *(f"{line.rpartition(',')[0]},1" for line in lines[1:])]))
+    one = Check("one", tmp_path / "one.csv", data / "faces")
+    message = f"{one.pairs} has all 36 pairs in one fold; the cosine for a fold is chosen on the others, so at least 2 "
+    assert (
+        refused(DataError, dataclasses.replace(sweep_of(data, tmp_path / "curve"), checks=(one,)))
+        == message + "are needed"
+    )
+    assert not (tmp_path / "curve").exists()
+
+
 def test_a_manifest_that_is_no_order(data, tmp_path):
     select(data / "store", Nms(), keep=0.5, out=tmp_path / "subset.parquet")
     sweep = sweep_of(data, tmp_path / "curve", pool=Order(tmp_path / "subset.parquet"))

@@ -61,7 +61,7 @@ def train_command(
 
 def _accuracy(check: "Check") -> "Measure":
     """What `verify` finds of a network on a protocol, which is opened now."""
-    from facecore.verify import open_protocol, verify
+    from facecore.verify import verify
 
-    protocol = open_protocol(check.pairs, check.images)
+    protocol = check.open()
     return lambda backbone: verify(backbone, protocol).to_json()

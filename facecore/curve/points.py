@@ -19,7 +19,7 @@ from facecore.provenance import Provenance, write_text_whole, written_whole
 from facecore.quantize import quantize
 from facecore.quantize.artefacts import CALIBRATED, CHECKPOINT, MODEL, REPORT, to_json
 from facecore.readers import open_dataset
-from facecore.verify import VerifyOptions, compare, correct, judge, open_protocol
+from facecore.verify import VerifyOptions, compare, correct, judge
 
 ACCURACY = "accuracy.json"  # of a reference
 
@@ -90,7 +90,7 @@ def _measured(
     found = dict(known)
     for check in sweep.checks:
         if check.name not in found:
-            protocol = open_protocol(check.pairs, check.images)
+            protocol = check.open()
             cosines = compare(network, protocol, how)
             result, sha256 = judge(cosines, protocol), sweep.sha256[check.name]
             pairs = pa.table(

@@ -16,7 +16,6 @@ from facecore.errors import DataError, OptionError
 from facecore.provenance import Provenance, check_folder, sha256_of_file, write_text_whole
 from facecore.quantize import QuantizeOptions
 from facecore.quantize.artefacts import REPORT
-from facecore.verify import open_protocol
 
 SWEEP = "sweep.json"
 
@@ -102,7 +101,7 @@ class Sweep:
         if not self.model.is_file():
             raise DataError(f"no network at {self.model}; check --model")
         for check in self.checks:
-            open_protocol(check.pairs, check.images)
+            check.open()
         self.options.check_faces(self.faces)
         self.pool.check(self.options.fractions)
         check_folder(self.out)

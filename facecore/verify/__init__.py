@@ -3,7 +3,7 @@
 from facecore.verify.embedding import VerifyOptions
 from facecore.verify.identification import Identification
 from facecore.verify.ijb import read_ijb
-from facecore.verify.metrics import Roc, roc_of
+from facecore.verify.metrics import Roc, check_pairs, roc_of
 from facecore.verify.pairs import PairProtocol
 from facecore.verify.printed import suite_table
 from facecore.verify.protocols import PROTOCOLS, open_protocol
@@ -21,6 +21,7 @@ __all__ = [
     "TemplateVerification",
     "Verification",
     "VerifyOptions",
+    "check_pairs",
     "compare",
     "correct",
     "judge",
