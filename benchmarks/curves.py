@@ -1,11 +1,12 @@
 """Accuracy against the fraction of the data: what finished sweeps of `facecore curve` found, side by side.
 
-python benchmarks/curves.py LFW=curve-lfw CFP=curve-cfp
+python benchmarks/curves.py LFW=curve-lfw CFP=curve-cfp "CFP, equal epochs=curve-cfp-epochs"
 
 Each argument is the name of a pool of faces and the folder of a sweep over it. The plots are kept beside the result.
 """
 
 import csv
+import re
 import shutil
 import statistics
 from pathlib import Path
@@ -45,7 +46,7 @@ def found(name: str, folder: Path) -> dict[str, Any]:
     return {
         "pool": name,
         "bits": made.options["bits"],
-        "steps": made.options["steps"],
+        **{of: made.options[of] for of in ("budget", "steps", "epochs")},
         "references": [row for row in rows if row["method"] in REFERENCES],
         "points": points,
         "differences": differences,
@@ -75,8 +76,9 @@ def main() -> None:
         pools = [found(name, folder) for name, folder in folders.items()]
         for name, folder in folders.items():
             if given.out.parent == RESULTS:
-                shutil.copyfile(folder / "curve.png", RESULTS / f"curve_{name.lower()}.png")
-                shutil.copyfile(folder / "curve.csv", RESULTS / f"curve_{name.lower()}.csv")
+                for kind in ("png", "csv"):
+                    called = re.sub(r"\W+", "_", name.lower())
+                    shutil.copyfile(folder / f"curve.{kind}", RESULTS / f"curve_{called}.{kind}")
     write_result(given.out, {"pools": pools})
 
 

@@ -68,7 +68,8 @@ def curves(result: Result) -> list[str]:
             figures = [str(of["seeds"]), f"{100 * of['accuracy']:.2f}", f"{of['points_lost']:.2f}"]
             rows.append([*cells, *figures, _difference(difference) if difference else ""])
         references = ", ".join(f"{of['method']} {100 * of['accuracy']:.2f} %" for of in one["references"])
-        told.append(f"Pool {one['pool']}: {one['bits']}, {one['steps']:,} steps at every point; {references}.")
+        cost = f"{one['steps']:,} steps" if one["budget"] == "steps" else f"{one['epochs']:g} epochs of its own faces"
+        told.append(f"Pool {one['pool']}: {one['bits']}, {cost} at every point; {references}.")
     head = ["pool", "tested on", "fraction", "faces", "method", "seeds", "accuracy, %", "points lost", "above random"]
     return [*table(head, rows), "", *told]
 

@@ -159,7 +159,7 @@ SECTIONS = (
         "Finished sweeps of `facecore curve`: networks quantized on a fraction of a pool of real faces, by nms or at "
         "random, and verified on others (other pictures; no labels are used). A difference is paired over folds and "
         "seeds, with its 95 % interval. The commit is of the collecting, not of the sweeps.",
-        "curves.py LFW=curve-lfw CFP=curve-cfp",
+        "curves.py LFW=curve-lfw CFP=curve-cfp 'CFP, equal epochs=curve-cfp-epochs'",
         learnt.curves,
     ),
     Section(
