@@ -2,9 +2,9 @@
 
 python benchmarks/sources.py LFW=lfw/images parametric=synthetic --model M --verify CFP-FP=pairs_fp.csv,cfp/images ...
 
-Each argument is a name and a data set; a protocol whose name begins with that of the data set is left out, since nobody
-is tested on what was trained on. All take the same number of steps. Networks stay in --folder: a finished one is not
-made again, and one that was killed goes on.
+Each argument is a name and a data set; a protocol whose name begins with the first word of that is left out, since
+nobody is tested on what was trained on. All take the same number of steps. Networks stay in --folder: a finished one is
+not made again, and one that was killed goes on.
 """
 
 import json
@@ -27,7 +27,7 @@ from facecore.readers import open_dataset
 
 def measure(name: str, source: Path, bits: str, given: Namespace, folder: Path) -> dict[str, Any]:
     """One source at one number of bits, from the report of its network."""
-    checks = [check for check in map(Check.parse, given.verify) if not check.name.startswith(name)]
+    checks = [check for check in map(Check.parse, given.verify) if not check.name.startswith(name.split()[0])]
     report = _finished(folder / REPORT, checks)
     if report is None:
         options = QuantizeOptions(bits=Bits.parse(bits), steps=given.steps)

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,10 +17,12 @@ from test_models_onnx import written
 from test_quantize import network
 
 from facecore.embed import EmbedOptions, embed
+from facecore.images import decode
 from facecore.manifest import read_manifest
 from facecore.readers import open_dataset
 from facecore.review import Against, OverlapOptions, overlap
 from facecore.select import Nms, select
+from facecore.synthesis import Origin, SynthesisOptions, synthesize
 
 RECIPES = sorted((Path(__file__).parents[1] / "pipelines").glob("*.py"))
 
@@ -123,6 +126,31 @@ def test_a_test_that_is_none_costs_no_training(tmp_path):
     bad = CliRunner().invoke(recipe("from_scratch").main, [*map(str, command), "--verify", f"P={pairs},{tmp_path}"])
     assert "are not under" in bad.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_eigenfaces_are_the_mean_and_the_principal_components(tmp_path):
+    faces, _, _ = made(tmp_path)
+    out = tmp_path / "generator.onnx"
+    told = run("eigenfaces", faces, out, "--components", 15)
+    assert told == f"{out}: 15 directions of 16 faces, 100.0 % of their variance\n"
+
+    images = [open_dataset(faces).read(source) for source in open_dataset(faces).faces["source"].to_pylist()]
+    pixels = np.stack([decode(image, 112) for image in images]).transpose(0, 3, 1, 2).reshape(16, -1).astype(float)
+    generate = onnxruntime.InferenceSession(out).run
+    (mean,) = generate(None, {"latent": np.zeros((1, 15), np.float32)})
+    assert mean.reshape(-1) == pytest.approx(pixels.mean(0), abs=0.01)
+
+    _, spread, directions = np.linalg.svd(pixels - pixels.mean(0), full_matrices=False)
+    (made_of_one,) = generate(None, {"latent": np.eye(15, dtype=np.float32)[[1]]})
+    moved = (made_of_one - mean).reshape(-1)
+    expected = spread[1] / 15**0.5 * directions[1]
+    within = (made_of_one.reshape(-1) > 0) & (made_of_one.reshape(-1) < 255)  # others were cut off at black and white
+    assert abs(moved[within]) == pytest.approx(abs(expected[within]), abs=0.05)
+
+    run("eigenfaces", faces, tmp_path / "again.onnx", "--components", 15)
+    assert (tmp_path / "again.onnx").read_bytes() == out.read_bytes()
+    synthesize(Origin(generator=out), tmp_path / "synthetic", SynthesisOptions(), count=4)
+    assert len(read_manifest(tmp_path / "synthetic" / "manifest.parquet")[0]) == 4
 
 
 def test_strangers_are_the_pairs_without_people_of_the_pool(tmp_path):
@@ -249,6 +277,11 @@ def test_a_proxy_of_all_identities_is_compared_with_the_teacher(tmp_path):
             "store holds something else, or was made from other faces or options; choose another OUT",
         ),
         ("swell faces faces/in", "faces/in lies in faces, from which it would be made; choose another folder"),
+        (
+            "eigenfaces faces generator.onnx",
+            "faces has 16 faces to learn from; ask for fewer --components than that",
+        ),
+        ("eigenfaces faces generator.pt", "generator.pt will be an ONNX file; give it a name that ends in .onnx"),
         (
             "who_is_dropped subset.parquet --part zzz",
             "no source in subset.parquet holds 'zzz'; look at its column source",
