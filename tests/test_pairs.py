@@ -26,6 +26,12 @@ def test_the_share_is_that_of_the_pairs_one_can_count(tmp_path, max_cosine, shar
     assert share_of_pairs_above(stored(tmp_path, three_and_two, [1]), max_cosine) == share
 
 
+def test_no_pair_is_above_one_whatever_the_last_bits_of_its_product(tmp_path):
+    copies = np.repeat(random_faces(7, (9,), dimension=64).vectors, 2, axis=0)
+    store = stored(tmp_path, shard_of(copies, ["p000"] * len(copies)))
+    assert share_of_pairs_above(store, 1.0) == 0.0
+
+
 def test_faces_of_two_people_are_no_pair(tmp_path):
     assert share_of_pairs_above(stored(tmp_path, people_at((0,), (0,))), 0.5) is None
 
@@ -66,7 +72,7 @@ def test_nms_says_how_many_pairs_are_as_near(tmp_path):
         [
             f"{out}: 4 of 5 faces, 2 of 2 identities",
             f"{tmp_path / 'subset.dropped.parquet'}: 1 near-duplicate",
-            "t* = 0.6000: a near-duplicate has a kept rival with a cosine above it, as 50.0 % of all pairs of one "
+            "t* = 0.6000: a near-duplicate has a kept rival with a cosine above it, as 50.0 % of the pairs of one "
             "identity have",
         ],
     )

@@ -307,6 +307,22 @@ def test_a_short_embedding_goes_and_is_nobodys_rival():
     assert [verdict.norm for verdict in found] == pytest.approx([3, 9, 9, 8], rel=1e-5)
 
 
+def test_equal_faces_stay_where_only_short_ones_are_to_go():
+    pixels = at(*((angle, 9) for angle in range(0, 180, 7) for _ in range(2)))  # some have a cosine above 1 by rounding
+    assert [verdict.reason for verdict in judged(pixels[:52], min_norm=1.0)] == [None] * 52
+
+
+def test_a_teacher_whose_embeddings_are_no_numbers_is_refused():
+    class Lost(Compass):
+        def embed(self, batch):
+            return super().embed(batch) * np.float32("nan")
+
+    screen = Screen(Lost(), SynthesisOptions(max_cosine=0.9))
+    with pytest.raises(ModelError) as error:
+        screen.judge(at((0, 9), (9, 9)), range(2), 0, Kept(2))
+    assert str(error.value) == "the teacher's embeddings are not finite; check --teacher, and --mean and --scale"
+
+
 def test_a_verdict_does_not_depend_on_where_a_run_was_stopped():
     pixels = at((0, 9), (2, 9), (90, 9), (1, 9))
     screen, kept = Screen(Compass(), SynthesisOptions(max_cosine=0.99)), Kept(2)

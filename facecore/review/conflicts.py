@@ -12,6 +12,7 @@ import pyarrow as pa
 from facecore.centres import identity_centres, own_cosines
 from facecore.embeddings import Buffers, Embeddings, Piece
 from facecore.errors import DataError
+from facecore.grid import on_grid
 from facecore.parallel import cores, in_order
 from facecore.progress import progress
 from facecore.provenance import Provenance, refuse_to_overwrite
@@ -20,7 +21,6 @@ from facecore.review.evidence import (
     check_cosines,
     faces_at,
     identity_names,
-    on_grid,
     write_evidence,
 )
 from facecore.search import Index, check_search

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 
 from facecore.embeddings import Embeddings
 from facecore.errors import OptionError
-from facecore.grid import to_cosines, to_levels
 from facecore.manifest import with_provenance
 from facecore.provenance import Provenance, written_whole
 
@@ -24,11 +23,6 @@ def check_cosines(options: Any, *names: str) -> None:
     for name in names:
         if not -1 <= getattr(options, name) <= 1:
             raise OptionError(f"{name} must be from -1 to 1, got {getattr(options, name):g}")
-
-
-def on_grid(cosines: npt.NDArray[np.floating[Any]]) -> Floats:
-    """The nearest cosines of the grid, so that the same faces give the same evidence on every machine."""
-    return to_cosines(to_levels(cosines))
 
 
 def faces_at(store: Embeddings, rows: Numbers, columns: Sequence[str]) -> pa.Table:

@@ -11,12 +11,13 @@ import pyarrow as pa
 from facecore.centres import identity_centres
 from facecore.embeddings import Buffers, Embeddings, Piece
 from facecore.errors import DataError, OptionError
+from facecore.grid import on_grid
 from facecore.manifest import RowGroups
 from facecore.parallel import cores, in_order
 from facecore.progress import progress
 from facecore.provenance import Provenance, refuse_to_overwrite, written_whole
 from facecore.review.benchmark import Against, Benchmark, open_benchmark
-from facecore.review.evidence import check_cosines, faces_at, identity_names, on_grid, write_evidence
+from facecore.review.evidence import check_cosines, faces_at, identity_names, write_evidence
 from facecore.search import Index, check_search
 
 TOGETHER = 4096  # centres searched for at a time

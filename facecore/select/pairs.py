@@ -6,6 +6,7 @@ import numpy as np
 
 from facecore.embeddings import Buffers, Embeddings, Vectors
 from facecore.embeddings.store import PIECE_ROWS
+from facecore.grid import on_grid
 
 PIECES = 64  # of about 1,024 faces: a share of millions of pairs, read in a second
 
@@ -27,5 +28,5 @@ def share_of_pairs_above(store: Embeddings, max_cosine: float) -> float | None:
 
 
 def _count(faces: Vectors, max_cosine: float) -> tuple[int, int]:
-    cosines = (faces @ faces.T)[np.triu_indices(len(faces), 1)]
+    cosines = on_grid((faces @ faces.T)[np.triu_indices(len(faces), 1)])
     return int(np.count_nonzero(cosines > max_cosine)), len(cosines)

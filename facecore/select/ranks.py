@@ -11,7 +11,7 @@ import numpy.typing as npt
 from facecore.centres import cosines_to, own_cosines, unit_means
 from facecore.compiled import mean_of
 from facecore.embeddings import Buffers, Piece, Shard
-from facecore.grid import to_cosines, to_levels
+from facecore.grid import on_grid, to_cosines
 from facecore.search import Index
 from facecore.select import large
 from facecore.select.gram import nearest_levels
@@ -37,11 +37,6 @@ Sparsity = Callable[[Shard], Floats]  # of the faces of a shard, (n,): larger is
 
 def _by(sparsity: Sparsity, facts: Callable[[], Mapping[str, Any]] = dict) -> Ranking:
     return Ranking(lambda shard: Ranked(sparsity(shard)), facts)
-
-
-def on_grid(cosines: npt.NDArray[np.floating[Any]]) -> Floats:
-    """The nearest cosines of the grid, so that the same faces tie on every machine."""
-    return to_cosines(to_levels(cosines))
 
 
 def identity(survey: Survey, options: RankOptions) -> Ranking:

@@ -1,11 +1,12 @@
 """What a teacher thinks of faces as they are made: which to drop, and because of whom."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from facecore.errors import OptionError
+from facecore.errors import ModelError, OptionError
 from facecore.images import Pixels, Preprocess
 from facecore.models import Backbone, embed_pixels
 from facecore.search import Index
@@ -60,7 +61,7 @@ class Screen:
             raise OptionError("a teacher drops faces by --min-norm or --max-cosine; give one, or leave out --teacher")
         self._teacher = teacher
         self._min_norm = 0.0 if options.min_norm is None else options.min_norm
-        self._max_cosine = 1.0 if options.max_cosine is None else options.max_cosine
+        self._max_cosine = math.inf if options.max_cosine is None else options.max_cosine
         self._preprocess = options.preprocess or teacher.preprocess or Preprocess()
         self.sha256, self.dimension = teacher.sha256, teacher.dimension
 
@@ -71,6 +72,8 @@ class Screen:
         """
         embeddings = embed_pixels(self._teacher, resized(pixels, self._teacher.size), self._preprocess, flip=False)
         norms = np.linalg.norm(embeddings, axis=1)
+        if not np.isfinite(norms).all():
+            raise ModelError("the teacher's embeddings are not finite; check --teacher, and --mean and --scale")
         units = (embeddings / np.maximum(norms, np.float32(1e-12))[:, None]).astype(np.float16)
         units, norms, faces = units[first:], norms[first:], faces[first:]
         before = kept.nearest(units)
