@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 from facecore.embed import EmbedOptions, embed
+from facecore.errors import DataError
+from facecore.manifest import provenance_of
 from facecore.models import load_backbone
 from facecore.quantize import Bits, QuantizeOptions, quantize
 from facecore.readers import open_dataset
@@ -19,12 +21,14 @@ def one_machine(
 ) -> dict[str, float]:
     """Accuracy on the pairs, by name of the network: `float` before, `w8a8` after quantization on the faces kept.
 
-    What is finished under `out` from an earlier run is not redone.
+    What is finished under `out` from an earlier run is not redone; raises DataError if that kept another fraction.
     """
     embed(open_dataset(images), model, out / "embeddings", EmbedOptions())
     subset = out / "subset.parquet"
     if not subset.exists():
         select(out / "embeddings", Nms(), keep=keep, out=subset)
+    elif (made := provenance_of(subset)) is None or made.options["keep"] != keep:
+        raise DataError(f"{subset} is not {keep:g} of the faces; choose another OUT")
     quantized = out / "quantized" / "model.onnx"
     if not (quantized.parent / "report.json").exists():
         options = QuantizeOptions(bits=Bits(8, 8), epochs=epochs)

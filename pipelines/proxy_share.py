@@ -14,6 +14,7 @@ import click
 from facecore.cli.group import Recipe
 from facecore.curve import Point, Store, parse_fractions
 from facecore.embed import EmbedOptions, embed
+from facecore.errors import DataError
 from facecore.manifest import read_manifest
 from facecore.provenance import write_text_whole
 from facecore.readers import open_dataset
@@ -24,8 +25,7 @@ FILE = click.Path(path_type=Path)
 
 def kept(store: Path, method: str, keep: float, out: Path) -> set[str]:
     """The face_ids that a method keeps of a store, by its seed 0."""
-    if not out.exists():
-        Store(store, (method,)).choose(Point(method, keep, 0), out, threads=1)
+    Store(store, (method,)).choose(Point(method, keep, 0), out, threads=1)
     return set(read_manifest(out)[0]["face_id"].to_pylist())
 
 
@@ -45,11 +45,14 @@ def main(
     dataset, rows = open_dataset(faces), []
     for share in parse_fractions(shares):
         folder = out / f"{share:g}-{steps}"
-        if not (folder / "proxy" / "report.json").exists():
+        report = folder / "proxy" / "report.json"
+        if not report.exists():
             options = TrainOptions(
                 arch="tiny", identities=share, steps=steps, batch_size=batch_size, scale=32.0, margin=0.2, workers=1
             )
             train(dataset, folder / "proxy", options)
+        if json.loads(report.read_text(encoding="utf-8"))["inputs"]["dataset"] != dataset.sha256:
+            raise DataError(f"{folder} learnt from other faces; choose another OUT")
         embed(dataset, folder / "proxy" / "backbone.onnx", folder / "store", EmbedOptions())
         for method in methods.split(","):
             name = f"{method.replace(':', '-')}-{keep:g}.parquet"

@@ -6,21 +6,20 @@ All take the same number of steps, so that only the faces differ. What is finish
 network that was killed goes on; benchmarks/how_few.py makes a table of it.
 """
 
-import json
 from itertools import product
 from pathlib import Path
 
 import click
+from point_file import read_point, write_point
 
 from facecore.accuracy import Check, quantize_and_verify
 from facecore.cli.group import Recipe
 from facecore.curve import Point, Store
 from facecore.errors import OptionError
-from facecore.provenance import write_text_whole
+from facecore.provenance import sha256_of_file
 from facecore.quantize import Bits, QuantizeOptions
 from facecore.readers import open_dataset
 
-POINT = "point.json"
 FILE = click.Path(path_type=Path)
 
 
@@ -54,17 +53,21 @@ def main(
     counts = sorted(int(count) if count.isdecimal() else 0 for count in faces.split(","))
     if not 0 < counts[0] <= counts[-1] <= pool.faces:
         raise OptionError(f"--faces are numbers from 1 to {pool.faces:,}, which {store} holds; got {faces}")
+    test = Check.parse(check)
+    test.open()
+    made = {**pool.record, "model": sha256_of_file(model), "pairs_sha256": sha256_of_file(test.pairs)}
     for seed, count, method, loss in product(range(seeds), counts, pool.methods, losses.split(",")):
         folder = out / f"{method.replace(':', '-')}-{count}-{loss}-{bits}-{steps}-s{seed}"
-        if not (folder / POINT).exists():
+        point = read_point(folder, made)
+        if not point:
             pool.choose(Point(method, count / pool.faces, seed), folder / "subset.parquet", threads=1)
             options = QuantizeOptions(bits=Bits.parse(bits), steps=steps, loss=loss, seed=seed, workers=1)
-            dataset, checks = open_dataset(folder / "subset.parquet", images=images), [Check.parse(check)]
-            report = quantize_and_verify(dataset, model, folder, options, checks, overwrite=True)
+            dataset = open_dataset(folder / "subset.parquet", images=images)
+            report = quantize_and_verify(dataset, model, folder, options, [test], overwrite=True)
             how = {"method": method, "faces": len(dataset), "loss": loss, "bits": bits, "steps": steps, "seed": seed}
-            told = {**how, "protocol": checks[0].name, "accuracy": report["accuracy"][checks[0].name]}
-            write_text_whole(folder / POINT, json.dumps(told, indent=2) + "\n")
-        found = json.loads((folder / POINT).read_text(encoding="utf-8"))["accuracy"]
+            point = {**made, **how, "protocol": test.name, "accuracy": report["accuracy"][test.name]}
+            write_point(folder, point)
+        found = point["accuracy"]
         lost = 100 * (found["float"]["accuracy"] - found["fine_tuned"]["accuracy"])
         click.echo(f"{count:,} faces by {method}, {loss}, seed {seed}: {lost:.2f} points lost")
 

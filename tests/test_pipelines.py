@@ -17,6 +17,7 @@ from test_models_onnx import written
 from test_quantize import network
 
 from facecore.embed import EmbedOptions, embed
+from facecore.errors import DataError
 from facecore.images import decode
 from facecore.manifest import read_manifest
 from facecore.readers import open_dataset
@@ -60,6 +61,10 @@ def test_one_machine_goes_on_where_it_was(tmp_path):
     before = times(tmp_path / "out")
     assert one_machine(faces, model, pairs, faces, tmp_path / "out") == first
     assert times(tmp_path / "out") == before
+    with pytest.raises(DataError) as error:
+        one_machine(faces, model, pairs, faces, tmp_path / "out", keep=0.5)
+    subset = tmp_path / "out" / "subset.parquet"
+    assert str(error.value) == f"{subset} is not 0.5 of the faces; choose another OUT"
 
 
 def test_swollen_faces_are_the_old_ones_and_bursts(tmp_path):
@@ -115,7 +120,7 @@ def test_learning_from_scratch_goes_on_where_it_was(tmp_path):
     assert again["faces"] == point["faces"]
     for more in (["--steps", 1, "--batch-size", 2], ["--steps", 1, "--batch-size", 4, "--min-share", 0.1]):
         done = CliRunner().invoke(recipe("from_scratch").main, list(map(str, [*command, *more])))
-        line = f"{tmp_path / 'out' / 'nms-0.5-s0-1'} was trained on other faces or in another way; choose another OUT"
+        line = f"{tmp_path / 'out' / 'nms-0.5-s0-1'} holds what other faces, options or pairs gave; choose another OUT"
         assert (done.exit_code, done.stderr) == (1, f"Error: {line}\n")
 
 
@@ -220,6 +225,10 @@ def test_small_data_goes_on_where_it_was(tmp_path):
     ]
     before = times(tmp_path / "out")
     assert run("small_data", *command) == told
+    pairs.write_text(pairs.read_text().replace(",0,0", ",0,1"))  # another test
+    refused = CliRunner().invoke(recipe("small_data").main, list(map(str, command))).stderr
+    point = tmp_path / "out" / "nms-8-cosine-w8a8-1-s0"
+    assert refused == f"Error: {point} holds what other faces, options or pairs gave; choose another OUT\n"
     assert times(tmp_path / "out") == before
 
 
@@ -235,6 +244,10 @@ def test_a_proxy_of_all_identities_is_compared_with_the_teacher(tmp_path):
     )
     assert row == {"identities": 1.0, "method": "nms", "keep": 0.5, "agree": len(ours & theirs) / 8}
     assert told == f"1 of the identities, nms: {100 * row['agree']:.1f} % of what the teacher keeps\n"
+
+    (faces / "p0" / "00.jpg").rename(faces / "p0" / "99.jpg")
+    refused = CliRunner().invoke(recipe("proxy_share").main, [*map(str, command), "--steps", "1", "--batch-size", "4"])
+    assert refused.stderr == f"Error: {tmp_path / 'out' / '1-1'} learnt from other faces; choose another OUT\n"
 
 
 @pytest.mark.parametrize(
