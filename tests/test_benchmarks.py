@@ -43,7 +43,9 @@ def test_a_benchmark_runs(path, smoke):
     assert set(result["made_with"]) == {"commit", "machine", "versions"}
     assert all(result[name] >= 2000 for name in ("faces", "centres") if name in result)
     assert all(value > 0 for value in result.values() if isinstance(value, float))
-    assert SECTIONS[path.stem].table(result)[1].startswith("| ---")
+    rows = SECTIONS[path.stem].table(result)
+    assert rows[1].startswith("| ---")
+    assert any(character.isdigit() for character in rows[2])
 
 
 @pytest.mark.parametrize("command", [name for name in rivals_100k.methods(None) if name not in foreign.METHODS])

@@ -17,6 +17,7 @@ from facecore.synthesis.drawn import originals_of, person_of
 from facecore.synthesis.face import a_person, a_shot
 from facecore.synthesis.paint import draw_face
 
+FEW = DrawOptions(faces=4, duplicates=0.0, wrong_labels=0, test_identities=20, test_pairs=20)
 SMALL = DrawOptions(identities=4, faces=6, wrong_labels=2, test_identities=20, test_pairs=40)
 
 
@@ -66,8 +67,16 @@ def test_turning_the_head_moves_the_nose_but_not_the_wall():
     assert np.array_equal(front[:, :4], turned[:, :4])
 
 
-def test_a_person_does_not_depend_on_how_many_there_are():
-    assert person_of(3, 7) == person_of(3, 7)
+def test_a_person_does_not_depend_on_how_many_there_are(tmp_path):
+    four, six = (
+        files_of(draw_dataset(tmp_path / str(identities), dataclasses.replace(FEW, identities=identities)).images)
+        for identities in (4, 6)
+    )
+    assert {path.split("/")[0] for path in six} > {path.split("/")[0] for path in four}
+    assert {path: data for path, data in six.items() if path in four} == four
+
+
+def test_nobody_is_somebody_else():
     people = [person_of(seed, number, stranger=s) for seed in (0, 1) for number in (0, 1) for s in (False, True)]
     assert len(set(people)) == len(people)
 

@@ -47,7 +47,8 @@ def test_a_disk_that_is_full_and_gets_room_again(words, room, here, data, small_
         assert said.count("\n") == 1
     assert not halves(small_disk)
     filler.unlink()
-    assert facecore(words)[0] == 0 or not code
+    if code:  # else there is nothing to make again, and some commands would refuse to
+        assert facecore(words)[0] == 0
     found = made(small_disk)
     monkeypatch.chdir(here)
     assert facecore(words)[0] == 0

@@ -272,6 +272,19 @@ def test_a_bracket_changes_the_work_and_not_the_threshold(keep, levels, tmp_path
     assert run(tmp_path / "with", split(faces, range(1, 6)), keep)[0] == first
 
 
+def test_the_sample_is_of_the_same_identities_however_the_store_is_cut(tmp_path, monkeypatch):
+    monkeypatch.setattr("facecore.select.run.SAMPLED_FROM", 0)
+    monkeypatch.setattr("facecore.select.run.SAMPLE", 2)
+    monkeypatch.setattr("facecore.select.run.PIECE_ROWS", 20)
+    samples = []
+    monkeypatch.setattr("facecore.select.run.bracket", lambda sample, _: samples.append(sample) or (0, LEVELS - 1))
+    faces = random_faces(3, [5, 1, 9, 2, 30, 8])  # about 20 faces are two identities: those from 0 and from 3 on
+    for number, cuts in enumerate([[], [1], [2, 4], range(1, 6)]):
+        run(tmp_path / str(number), split(faces, cuts), 0.5)
+    assert samples[0].sum() == 5 + 1 + 2 + 30
+    assert all(np.array_equal(sample, samples[0]) for sample in samples)
+
+
 def test_a_sample_is_bracketed_by_three_hundredths_of_the_faces():
     sample = np.zeros(LEVELS, np.int64)
     sample[1000:2000] = 1

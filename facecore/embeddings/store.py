@@ -225,10 +225,17 @@ class Embeddings:
 
     def piece_of(self, identity: int) -> Piece:
         """Where one identity lies, given its number in the store."""
-        number = bisect.bisect_right(self._first_identity, identity) - 1
-        at = identity - self._first_identity[number]
-        starts = self.starts(number)[at : at + 2]
-        return Piece(number, starts, self._first[number] + int(starts[0]), identity)
+        return next(self.pieces_of(identity, 1))
+
+    def pieces_of(self, identity: int, count: int) -> Iterator[Piece]:
+        """Where that identity and those after it lie, so many in all: a piece for every shard that holds some."""
+        number, end = bisect.bisect_right(self._first_identity, identity) - 1, identity + count
+        while identity < min(end, self.identities):
+            at, here = self._first_identity[number], min(end, self._first_identity[number + 1])
+            starts = self.starts(number)[identity - at : here - at + 1]
+            if identity < here:
+                yield Piece(number, starts, self._first[number] + int(starts[0]), identity)
+            number, identity = number + 1, here
 
     def shard(self, number: int) -> Shard:
         """Read one shard file at once."""

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from facecore.embeddings import Buffers, Embeddings, Piece
+from facecore.embeddings.store import PIECE_ROWS
 from facecore.errors import DataError, OptionError
 from facecore.grid import LEVELS
 from facecore.manifest import check_manifest_path
@@ -31,7 +32,8 @@ from facecore.select.write import check_room, write_subset
 
 log = logging.getLogger(__name__)
 
-# Pieces that tell roughly where the threshold lies, and how many times as many there must be for that to save time.
+# Runs of about PIECE_ROWS faces that tell roughly where the threshold lies, and how many times as many there must be
+# for that to save time.
 SAMPLE, SAMPLED_FROM = 32, 8
 
 
@@ -144,10 +146,13 @@ class Stage:
 
     def levels_for(self, target: Target) -> tuple[int, int]:
         """The levels to look at first: all, but around what a sample says where there is enough to save time."""
-        small, large = self._by_size(self.faces.pieces())
-        if large or len(small) < SAMPLED_FROM * SAMPLE:  # a large identity is no part of any sample
+        faces, large = self.faces, self._by_size(self.faces.pieces())[1]
+        if large or faces.rows < SAMPLED_FROM * SAMPLE * PIECE_ROWS:  # a large identity is no part of any sample
             return 0, LEVELS - 1
-        return bracket(self._profile(small[:: len(small) // SAMPLE], 0, LEVELS - 1), target.keep)
+        count = max(1, faces.identities * PIECE_ROWS // faces.rows)
+        firsts = [faces.identities * number // SAMPLE for number in range(SAMPLE)]  # however the store is cut
+        sample = [piece for first in firsts for piece in faces.pieces_of(first, count)]
+        return bracket(self._profile(sample, 0, LEVELS - 1), target.keep)
 
     def count(self, pieces: list[Piece], lowest: int, highest: int) -> Counted:
         """First pass: add up the profiles of pieces."""
