@@ -24,9 +24,14 @@ class Check:
 
     @classmethod
     def parse(cls, text: str) -> "Check":
-        """What NAME=PAIRS or NAME=PAIRS,IMAGES says; raises OptionError on any other text."""
+        """What NAME=PAIRS or NAME=PAIRS,IMAGES says; raises OptionError on any other text.
+
+        As paths may have commas, PAIRS goes as far as it is a file, or else to the first comma.
+        """
         name, _, paths = text.partition("=")
-        pairs, _, images = paths.partition(",")
+        parts = paths.split(",")
+        splits = [(",".join(parts[:n]), ",".join(parts[n:])) for n in range(len(parts), 0, -1)]
+        pairs, images = next((split for split in splits if Path(split[0]).is_file()), splits[-1])
         if not name or not pairs:
             raise OptionError(f"a protocol is written as NAME=PAIRS or NAME=PAIRS,IMAGES; got {text!r}")
         return cls(name, Path(pairs), Path(images) if images else None)

@@ -34,3 +34,11 @@ class StorageError(FacecoreError):
 def printable(text: str) -> str:
     """A text on one line: names in data may hold line ends or commands to a terminal; Python's spelling is shown."""
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
+def check_seed(seed: int) -> None:
+    """Raise OptionError unless a seed is from 0 to 2**64 - 1, what every draw of facecore takes."""
+    if seed < 0:
+        raise OptionError(f"seed must be 0 or more, got {seed}")
+    if seed >= 1 << 64:
+        raise OptionError(f"seed must be below 2**64, got {seed}")

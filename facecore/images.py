@@ -49,7 +49,7 @@ class Batch:
 
 
 @contextmanager
-def opened(data: bytes) -> Iterator[Image.Image]:
+def opened_image(data: bytes) -> Iterator[Image.Image]:
     """An encoded image of which only the header has been read.
 
     Raises DataError if it is none, of another format than FORMATS, of more than MAX_PIXELS, or if decoding it fails.
@@ -69,10 +69,10 @@ def decode(data: bytes, size: int) -> Pixels:
     """One encoded image as (size, size, 3) RGB; a square image of another size is resized.
 
     Pixels are taken as they are stored: alpha is dropped, an EXIF orientation is not applied, and of an animation the
-    first picture is taken. Raises DataError if the bytes are not a whole image, see `opened`, or not a square one:
-    facecore takes aligned crops.
+    first picture is taken. Raises DataError if the bytes are not a whole image, see `opened_image` and `to_rgb`, or not
+    a square one: facecore takes aligned crops.
     """
-    with opened(data) as image:
+    with opened_image(data) as image:
         if image.width != image.height:
             raise DataError(f"not square: {image.width} x {image.height} pixels, aligned crops are wanted")
         rgb = to_rgb(image)
@@ -82,7 +82,10 @@ def decode(data: bytes, size: int) -> Pixels:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Decode the whole of an opened image; raises DataError if it has more than 8 bits a channel."""
+    """Decode the whole of an opened image.
+
+    Raises DataError if it is one grey channel of more than 8 bits; of 16-bit colours Pillow gives the high bytes.
+    """
     if image.mode.startswith(("I", "F")):
         raise DataError(f"not 8 bits a channel but Pillow's mode {image.mode}, which convert would clip")
     return image.convert("RGB")

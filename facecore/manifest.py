@@ -39,7 +39,10 @@ def rows_in_order(table: pa.Table, order: pa.Array, *, chunk: int = SORTED_CHUNK
 
 
 def check_manifest(table: pa.Table, where: Path) -> None:
-    """Raise DataError unless the three columns are there as strings without nulls, and face_id is unique."""
+    """Raise DataError unless the three columns are there as strings without nulls, and face_id is unique.
+
+    An empty face_id or identity is none either.
+    """
     for name in COLUMNS:
         if name not in table.column_names:
             raise DataError(f"{where} has no column {name}; a manifest has the string columns {', '.join(COLUMNS)}")
@@ -48,10 +51,19 @@ def check_manifest(table: pa.Table, where: Path) -> None:
             raise DataError(f"{where}: column {name} is {column.type}, not string; cast it and write the file again")
         if column.null_count:
             raise DataError(f"{where}: column {name} has {column.null_count:,} nulls; every face needs one")
+        if name != "source" and (empty := pc.sum(pc.equal(pc.binary_length(column), 0)).as_py()):
+            raise DataError(f"{where}: column {name} is empty for {empty:,} faces; every face needs one")
     # as large_string, for all of them may take more than the 2 GiB that a table of strings may hold
     repeated = len(table) - pc.count_distinct(table["face_id"].cast(pa.large_string())).as_py()
     if repeated:
         raise DataError(f"{where}: {repeated:,} face_id occur more than once; each face needs its own")
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type without a dictionary, which may differ from table to table, or a view, whose rows Arrow cannot take."""
+    if pa.types.is_dictionary(kind):
+        return plain_type(kind.value_type)
+    return {"string_view": pa.string(), "binary_view": pa.binary()}.get(str(kind), kind)  # pyarrow 15 has no views
 
 
 def check_manifest_path(path: Path) -> None:
@@ -60,8 +72,13 @@ def check_manifest_path(path: Path) -> None:
         raise OptionError(f"{path} does not end in .parquet, the format of manifests; choose another --out")
 
 
+def dropped_path(subset: Path) -> Path:
+    """Where the faces that did not make it into a subset are listed: beside it."""
+    return subset.parent / f"{subset.stem}.dropped.parquet"
+
+
 def read_manifest(path: Path) -> tuple[pa.Table, Provenance | None]:
-    """The rows of a manifest, checked, and what made it (None if facecore did not).
+    """The rows of a manifest, checked, and what made it (None if facecore did not); columns have their `plain_type`.
 
     Raises DataError if the file is missing, not Parquet, or not a manifest, or would take absurdly much memory.
     """
@@ -73,6 +90,7 @@ def read_manifest(path: Path) -> tuple[pa.Table, Provenance | None]:
         check_expansion(path)
         table = pq.read_table(for_arrow(path))
         table.validate(full=True)  # that names are UTF-8
+        table = table.cast(pa.schema([field.with_type(plain_type(field.type)) for field in table.schema]))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of a column's name
         raise unreadable(path) from error
     check_manifest(table, path)

@@ -1,6 +1,7 @@
 """Accuracy in the report is that of the files, each verified as `facecore verify` would."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,6 +95,20 @@ def test_a_check_as_it_is_written():
     check = Check.parse("cfp-fp=data/pairs_fp.csv,data/images")
     assert (check.name, str(check.pairs), str(check.images)) == ("cfp-fp", "data/pairs_fp.csv", "data/images")
     assert Check.parse("agedb=agedb_30.bin").images is None
+
+
+@pytest.mark.parametrize(
+    ("text", "pairs", "images"),
+    [
+        ("lfw=a,b/pairs.csv,c", "a,b/pairs.csv", "c"),
+        ("lfw=a,b/pairs.csv,c,d", "a,b/pairs.csv", "c,d"),
+        ("lfw=a,b/pairs.csv", "a,b/pairs.csv", None),
+        ("lfw=a,b/others.csv", "a", "b/others.csv"),
+    ],
+)
+def test_paths_with_commas(tmp_path, monkeypatch, text, pairs, images):
+    monkeypatch.chdir(folder_of(tmp_path, {"a,b/pairs.csv": b""}))
+    assert Check.parse(text) == Check("lfw", Path(pairs), Path(images) if images else None)
 
 
 @pytest.mark.parametrize("text", ["pairs.csv", "=pairs.csv", "lfw=", "lfw=,images", ""])

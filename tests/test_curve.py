@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -21,6 +22,7 @@ from facecore.embed import EmbedOptions, embed
 from facecore.errors import DataError, OptionError
 from facecore.manifest import provenance_of
 from facecore.models import load_backbone
+from facecore.provenance import sha256_of_file
 from facecore.quantize import Bits, QuantizeOptions
 from facecore.readers import open_dataset
 from facecore.select import Nms, select, write_order
@@ -301,6 +303,20 @@ def test_points_made_otherwise(copied, data):
         f"{copied.out} holds points made otherwise (bits w4a4, now w8a8, steps 2, now 3); choose another --out"
     )
     assert state(copied.out) == before
+
+
+def test_weights_in_a_file_beside_the_network(data, tmp_path):
+    model = onnx.load(data / "net.onnx")
+    onnx.save(model, tmp_path / "net.onnx", save_as_external_data=True, location="weights", size_threshold=0)
+    sweep = dataclasses.replace(sweep_of(data, tmp_path / "curve"), model=tmp_path / "net.onnx")
+    sweep.check()
+    assert sweep.provenance.inputs["model"] == load_backbone(tmp_path / "net.onnx").sha256
+    assert sweep_of(data, tmp_path).provenance.inputs["model"] == sha256_of_file(data / "net.onnx")
+    weights = bytearray((tmp_path / "weights").read_bytes())
+    weights[0] ^= 1
+    (tmp_path / "weights").write_bytes(weights)
+    line = refused(DataError, dataclasses.replace(sweep))
+    assert line.startswith(f"{tmp_path / 'curve'} holds points made otherwise (model ")
 
 
 def test_other_pairs_of_the_same_name(copied, data):

@@ -1,5 +1,6 @@
 """Embedding a data set: plan, resume, rejections; against a network small enough to follow."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -19,7 +20,7 @@ from facecore.embed.resume import OTHER_FILE, SHARD_FILE
 from facecore.embeddings import Embeddings, metadata_path, shard_starts, vectors_path
 from facecore.errors import DataError, OptionError
 from facecore.images import Preprocess, decode, to_input
-from facecore.manifest import manifest_table, provenance_of, read_manifest, write_manifest
+from facecore.manifest import manifest_table, provenance_of, read_manifest, with_provenance, write_manifest
 from facecore.provenance import Provenance
 from facecore.readers import open_dataset
 
@@ -333,6 +334,37 @@ def test_a_moved_data_set_is_the_same_faces(dataset, tmp_path):
     moved = open_dataset(tmp_path / "moved")
     assert run(moved, tmp_path / "out", Tiny(fail_at=0)).resumed_shards == 5
     assert Embeddings.open(tmp_path / "out").meta["root"] == str(tmp_path / "moved")
+
+
+@pytest.mark.parametrize("stop_at", [12, math.inf])
+def test_other_images_of_the_same_names(dataset, tmp_path, stop_at):
+    out = tmp_path / "out"
+    (dataset.root / "al" / "0.jpg").write_bytes(b"no image")  # a rejected face says nothing of the images
+    options = dataclasses.replace(FOUR, max_rejected=0.1)
+    with contextlib.suppress(KeyboardInterrupt):
+        run(dataset, out, Tiny(fail_at=stop_at), options)
+    names = dataset.faces["face_id"].to_pylist()
+    others = open_dataset(folder_of(tmp_path / "others", {name: 100 + n for n, name in enumerate(names)}))
+    before = bytes_of(out)
+    assert refusal(others, out, options=options) == (
+        f"{out} was made from other images: al/1.jpg at {tmp_path / 'others'} is not the one embedded; "
+        "choose another --out, or add --overwrite to replace it"
+    )
+    assert bytes_of(out) == before
+    run(others, tmp_path / "fresh")
+    run(others, out, overwrite=True)
+    assert bytes_of(out) == bytes_of(tmp_path / "fresh")
+
+
+def test_a_store_that_does_not_say_of_which_images(dataset, tmp_path):
+    out = tmp_path / "out"
+    run(dataset, out)
+    for number in range(5):
+        path = metadata_path(out, number)
+        table, made = pq.read_table(path), provenance_of(path)
+        facts = {name: fact for name, fact in made.facts.items() if name != "first_image"}
+        pq.write_table(table.cast(with_provenance(table.schema, dataclasses.replace(made, facts=facts))), path)
+    assert run(dataset, out, Tiny(fail_at=0)).resumed_shards == 5
 
 
 def other_model():

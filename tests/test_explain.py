@@ -15,7 +15,7 @@ from facecore.cli import main
 from facecore.errors import DataError
 from facecore.manifest import provenance_of, with_provenance
 from facecore.report import explain
-from facecore.select import Nms, dropped_path, select
+from facecore.select import Nms, dropped_path, select, take, write_order
 
 TERMS = """
 cosine    how alike two faces are to the network: 1 the same, 0 nothing in common
@@ -198,6 +198,17 @@ def test_what_is_no_subset(tmp_path):
     assert said("a", tmp_path / "list.parquet") == (
         1,
         f"Error: {tmp_path / 'list.parquet'} has no column identity, so no selection wrote it; give a subset of nms\n",
+    )
+
+
+def test_the_first_rows_of_an_order_have_no_dropped_faces(tmp_path):
+    store = write_store(tmp_path / "store", [random_faces(0, [4, 3])])
+    write_order(store, Nms(), out=tmp_path / "order.parquet")
+    take(tmp_path / "order.parquet", keep=0.5, out=tmp_path / "half.parquet")
+    assert said("p000/0000", tmp_path / "half.parquet") == (
+        1,
+        f"Error: {tmp_path / 'half.parquet'} is the first rows of an order, which have no dropped faces; "
+        "facecore nms --nested --keep writes such a subset and its dropped faces\n",
     )
 
 

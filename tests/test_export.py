@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import pickle
+import shutil
 import struct
 from pathlib import Path
 
@@ -511,6 +512,22 @@ def test_another_export_was_stopped(images, tmp_path):
     )
     export(data, "folder", out, ExportOptions(max_rejected=0.5), overwrite=True)
     assert len(open_dataset(out)) == 6
+
+
+@pytest.mark.parametrize("to", sorted(WRITERS))
+def test_other_images_of_the_same_names(images, tmp_path, to):
+    broken = folder_of(tmp_path / "broken", {**FILES, "zoé/1.png": b"x"})
+    others = folder_of(tmp_path / "others", {name: 7 for name in FILES if name != "zoé/1.png"} | {"zoé/1.png": PNG})
+    out = tmp_path / "out"
+    refusal(export, open_dataset(broken), to, out, SMALL)  # too many are rejected, in the second batch
+    assert refusal(export, open_dataset(others), to, out, SMALL) == (
+        f"{tmp_path / 'out.part'} is of another export to {out}, which was stopped and had another image of al/a.jpg; "
+        "run that again, or add --overwrite to begin anew"
+    )
+    shutil.copytree(tmp_path / "out.part", tmp_path / "copy.part")
+    moved = ExportOptions(shard_faces=3, workers=1, max_rejected=0.5)
+    assert export(open_dataset(images), to, tmp_path / "copy", moved).resumed == 5
+    assert export(open_dataset(others), to, out, SMALL, overwrite=True).resumed == 0
 
 
 # .bin

@@ -211,6 +211,18 @@ def test_embed_does_not_bring_them_back(store, tmp_path):
     assert provenance_of(path) == made
 
 
+@pytest.mark.parametrize("also", [[], ["subset.parquet"]], ids=["the link alone", "the file, too"])
+def test_what_a_link_leads_to_forgets_them_too(store, tmp_path, also):
+    subset, link = tmp_path / "subset.parquet", tmp_path / "links" / "mine.parquet"
+    link.parent.mkdir()
+    link.symlink_to(subset)
+    manifests = [link, *(tmp_path / name for name in also)]
+    done = forget(["p002"], manifests=manifests, receipt=tmp_path / "r.json")
+    assert [entry.file for entry in done.files] == [subset.as_posix(), dropped_path(subset).as_posix()]
+    assert traces(tmp_path, "p002", but=["r.json"]) == traces(store, "p002")
+    assert link.is_symlink()
+
+
 # The receipt
 
 
@@ -432,6 +444,19 @@ def test_a_folder_that_may_not_be_written(store, tmp_path, monkeypatch):
     assert refusal(["p000"], stores=[store], receipt=tmp_path / "r.json") == (
         f"{store} is not writable, so nothing was removed anywhere; change its permissions"
     )
+    assert all_files(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["img_emb/img_emb_00000.npy", "metadata/metadata_00000.parquet", "meta.json"])
+def test_a_store_of_links(store, tmp_path, name):
+    (store / name).rename(tmp_path / "elsewhere")
+    (store / name).symlink_to(tmp_path / "elsewhere")
+    before = all_files(tmp_path)
+    for dry_run in (True, False):
+        assert refusal(["p000"], stores=[store], receipt=tmp_path / "r.json", dry_run=dry_run) == (
+            f"{store / name} is a link, and what it leads to would keep them, so nothing was removed anywhere; "
+            "put the file itself in its place and run again"
+        )
     assert all_files(tmp_path) == before
 
 

@@ -26,8 +26,8 @@ PATHS = (
     "new/a/b.parquet", "new", "x\ny", "*.tar", "[",
 )  # fmt: skip
 WORDS = (
-    "0", "1", "-1", "0.5", "nan", "inf", "-inf", "1e400", "1e-400", "", "w8a8", "r18", "tiny", "ann", "ann/0.jpg",
-    "\xe9", "9" * 30, "2", "folder", "recordio", "list", "identity", "nms,random", "1,2,3", ",", " ",
+    "0", "1", "-1", "0.5", "nan", "inf", "-inf", "1e400", "1e-400", "1e-12", "", "w8a8", "r18", "tiny", "ann",
+    "ann/0.jpg", "\xe9", "9" * 30, "2", "folder", "recordio", "list", "identity", "nms,random", "1,2,3", ",", " ",
     "lfw=pairs.csv,faces", "=", "--", "\n", "crop,blur", "x" * 2000, "true", "0x10", "1_000",
 )  # fmt: skip
 
@@ -79,7 +79,7 @@ def words_for(draw, parameter, *, slow):
     if isinstance(kind, click.Path):
         return draw(st.sampled_from(PATHS))
     if isinstance(kind, click.types.IntParamType) and draw(st.booleans()):
-        return str(draw(st.sampled_from((0, 1, 2, -1, 3, 10**9, 10**30))))
+        return str(draw(st.sampled_from((0, 1, 2, -1, 3, 10**9, 2**31, 2**64, 10**30))))
     return draw(st.sampled_from(WORDS) | st.text("0123456789.,-+eaxw \u00e9", max_size=6))
 
 

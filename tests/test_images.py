@@ -2,7 +2,9 @@
 
 import io
 import math
+import struct
 import threading
+import zlib
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from PIL import Image
 
 from facecore.errors import DataError, OptionError
 from facecore.images import Preprocess, decode, load_batches, to_input
+from facecore.report.faces import thumbnail
 
 
 def saved(image, kind="PNG", **options):
@@ -77,6 +80,21 @@ def test_one_bit():
 def test_more_than_8_bits_are_not_clipped_in_silence(dtype, mode):
     image = Image.fromarray(np.full((16, 16), 300, dtype))
     assert refusal(saved(image, "TIFF")) == (f"not 8 bits a channel but Pillow's mode {mode}, which convert would clip")
+
+
+def test_a_thumbnail_shows_what_the_network_sees():
+    grey = saved(Image.fromarray(np.full((16, 16), 300, np.uint16)))
+    with pytest.raises(DataError) as caught:
+        thumbnail(grey)
+    assert str(caught.value) == refusal(grey) == "not 8 bits a channel but Pillow's mode I;16, which convert would clip"
+
+
+def test_of_16_bit_colours_the_high_bytes_are_taken():
+    rows = b"".join(b"\0" + np.full((16, 3), [0x01FF, 0x8000, 0xFF00], ">u2").tobytes() for _ in range(16))
+    chunks = (b"IHDR", struct.pack(">IIBBBBB", 16, 16, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
+    framed = (struct.pack(">I", len(of)) + kind + of + struct.pack(">I", zlib.crc32(kind + of)) for kind, of in chunks)
+    found = decode(b"\x89PNG\r\n\x1a\n" + b"".join(framed), 16)
+    np.testing.assert_array_equal(found, np.broadcast_to(np.uint8([0x01, 0x80, 0xFF]), (16, 16, 3)))
 
 
 def test_another_size_is_resized():

@@ -434,11 +434,28 @@ def test_where_a_store_cannot_be_made(tmp_path):
     )
 
 
-def test_a_store_may_be_made_of_itself(tmp_path):
-    store, _ = imported(tmp_path, unit(50), people(50, 7))
+def test_no_input_is_replaced(tmp_path):
+    store, _ = imported(tmp_path, unit(50), people(50, 7), shard_rows=20)
     before = Embeddings.open(store).sha256
-    import_vectors(store, store, ImportOptions(), overwrite=True)
-    assert Embeddings.open(store).sha256 == before
+    vectors, labels, out = vectors_path(store, 0), metadata_path(store, 0), tmp_path / "x" / ".." / "store"
+    mine = as_npy(tmp_path / "mine.npy", unit(5))
+    for inputs, line in (
+        ((store, None, None), f"{store} is {out}"),
+        ((vectors, labels, None), f"{vectors} lies in {out}"),
+        ((mine, labels, None), f"{labels} lies in {out}"),
+        ((mine, mine, store / "img_emb"), f"{store / 'img_emb'} lies in {out}"),
+    ):
+        source, names, images = inputs
+        assert refusal(source, out, ImportOptions(), labels=names, images=images, overwrite=True) == (
+            f"{line}, which would be replaced; choose another --out"
+        )
+    killed = tmp_path / "store.part" / "replaced"  # between the two renames
+    killed.parent.mkdir()
+    store.rename(killed)
+    assert refusal(killed, store, ImportOptions()) == (
+        f"{killed} lies in {killed.parent}, which would be replaced; choose another --out"
+    )
+    assert Embeddings.open(killed).sha256 == before
 
 
 # Every refusal is one line
@@ -665,8 +682,10 @@ def test_options_that_cannot_be():
     for options, line in [
         ({"dtype": "int8"}, "dtype is one of float16, float32; got int8"),
         ({"shard_rows": 0}, "shard_rows must be at least 1, got 0"),
-        ({"memory": 0}, "memory is a number of GB above 0; got 0"),
-        ({"memory": float("nan")}, "memory is a number of GB above 0; got nan"),
+        ({"memory": 0}, "memory is a finite number of GB, at least 1e-9, a byte; got 0"),
+        ({"memory": 1e-12}, "memory is a finite number of GB, at least 1e-9, a byte; got 1e-12"),
+        ({"memory": float("inf")}, "memory is a finite number of GB, at least 1e-9, a byte; got inf"),
+        ({"memory": float("nan")}, "memory is a finite number of GB, at least 1e-9, a byte; got nan"),
     ]:
         with pytest.raises(OptionError) as caught:
             ImportOptions(**options)

@@ -86,6 +86,14 @@ def test_what_is_no_manifest(tmp_path):
             with_column("face_id", pa.array(["x", "x", "x"])),
             f"{path}: 2 face_id occur more than once; each face needs its own",
         ),
+        (
+            with_column("face_id", pa.array(["", "x", "y"])),
+            f"{path}: column face_id is empty for 1 faces; every face needs one",
+        ),
+        (
+            with_column("identity", pa.array(["", "b", ""])),
+            f"{path}: column identity is empty for 2 faces; every face needs one",
+        ),
     ]:
         assert refusal(check_manifest, bad, path) == line
         assert refusal(write_manifest, bad, path, MADE) == line
@@ -125,6 +133,17 @@ def test_a_manifest_of_another_maker(tmp_path, footer):
     assert made is None
     assert found.equals(manifest_table(GOOD))
     assert found.schema.metadata is None
+
+
+def test_dictionaries_and_views_are_read_as_what_they_hold(tmp_path):
+    table = manifest_table({**GOOD, "note": ["p", "q", "p"]})
+    pq.write_table(
+        table.cast(pa.schema({name: "string_view" for name in table.column_names})), tmp_path / "views.parquet"
+    )
+    table.to_pandas().astype("category").to_parquet(tmp_path / "categories.parquet")
+    for name in ("views", "categories"):
+        found, _ = read_manifest(tmp_path / f"{name}.parquet")
+        assert sort_faces(found).equals(table), name
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):

@@ -133,11 +133,24 @@ def test_a_size_left_open_is_112(tmp_path):
     assert load_backbone(written(model, tmp_path / "net.onnx")).size == 112
 
 
-def test_of_several_outputs_the_first_with_two_dimensions(tmp_path):
+def test_of_several_outputs_the_one_that_can_be_an_embedding(tmp_path):
     model = small()
+    model.graph.node.append(helper.make_node("ReduceMax", ["f"], ["quality"], axes=[1]))
+    model.graph.node.append(helper.make_node("ArgMax", ["p"], ["places"]))
+    model.graph.node.append(helper.make_node("Flatten", ["places"], ["integers"]))
     model.graph.output.insert(0, helper.make_tensor_value_info("p", TensorProto.FLOAT, [None] * 4))
+    model.graph.output.insert(0, helper.make_tensor_value_info("quality", TensorProto.FLOAT, [None] * 2))
+    model.graph.output.append(helper.make_tensor_value_info("integers", TensorProto.INT64, [None] * 2))
+    path = written(model, tmp_path / "net.onnx")
+    assert load_backbone(path).dimension == 5
     model.graph.output.append(helper.make_tensor_value_info("f", TensorProto.FLOAT, [None] * 2))
-    assert load_backbone(written(model, tmp_path / "net.onnx")).dimension == 5
+    written(model, path)
+    with pytest.raises(ModelError) as caught:
+        load_backbone(path)
+    assert str(caught.value) == (
+        f"{path} has several outputs that may be the embedding, out (n, 5), f (n, 8); "
+        "export the network with that one alone"
+    )
 
 
 def test_an_integer_network_runs(tmp_path):
@@ -219,7 +232,11 @@ REFUSED = {
     ),
     "a map": (
         ends_in("Relu"),
-        "gives (1, 3, 16, 16) for a batch of 1, not (n, d); export the network up to its embedding",
+        "gives (1, 3, 16, 16) for a batch of 1, not (n, d) with d above 1; export the network up to its embedding",
+    ),
+    "a quality alone": (
+        small(dimension=1),
+        "gives (1, 1) for a batch of 1, not (n, d) with d above 1; export the network up to its embedding",
     ),
 }
 

@@ -10,7 +10,7 @@ from geometry import faces_at, random_faces, split, write_store
 from facecore.errors import DataError, OptionError
 from facecore.manifest import read_manifest
 from facecore.review import conflicts
-from facecore.select import Nms, select, take, write_order
+from facecore.select import Nms, dropped_path, select, take, write_order
 from facecore.select.audit import audit
 
 
@@ -112,6 +112,19 @@ def test_what_cannot_be(store, tmp_path):
     assert str(error.value) == (
         f"{tmp_path / 'subset.parquet'} is no order, so its first rows are no subset; facecore nms --order writes one"
     )
+
+
+def test_what_is_taken_is_never_beside_the_dropped_faces_of_another(store, tmp_path):
+    order, out = tmp_path / "order.parquet", tmp_path / "subset.parquet"
+    write_order(store, Nms(), out=order)
+    select(store, Nms(), keep=0.5, out=out)
+    out.unlink()
+    with pytest.raises(DataError) as error:
+        take(order, keep=0.25, out=out)
+    assert str(error.value) == (f"{dropped_path(out)} exists; choose another --out, or add --overwrite to replace it")
+    assert (out.exists(), dropped_path(out).exists()) == (False, True)
+    take(order, keep=0.25, out=out, overwrite=True)
+    assert (out.exists(), dropped_path(out).exists()) == (True, False)
 
 
 def test_an_order_and_what_was_taken_of_it_are_not_audited(store, tmp_path):

@@ -423,6 +423,19 @@ def test_too_many_unreadable_faces_stop_it_with_nothing_written(tmp_path, faces)
     assert not (tmp_path / "quantized").exists()
 
 
+def test_the_network_that_is_read_is_never_replaced(tmp_path, faces):
+    (tmp_path / "nets").mkdir()
+    path = written(network(), tmp_path / "nets" / "model.onnx")
+    before, options = path.read_bytes(), QuantizeOptions(batch_size=8, steps=1, workers=1)
+    with pytest.raises(DataError) as error:
+        quantize(open_dataset(faces), path, path.parent, options, overwrite=True)
+    assert str(error.value) == f"{path} is {path}, from which it would be made; choose another --out"
+    assert path.read_bytes() == before
+    path = path.rename(path.with_name("float.onnx"))
+    quantize(open_dataset(faces), path, path.parent, options, overwrite=True)  # beside it there is room
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize("text", ['{"arch": "tiny"}', "[1]", "nothing"])
 def test_a_report_of_something_else_is_never_replaced(text, tmp_path, faces):
     path = tmp_path / "quantized" / "report.json"

@@ -451,6 +451,16 @@ def test_a_killed_run_goes_on_to_the_same_bytes(number, loss, tmp_path, faces, m
     assert len(asked) < 2 * 48 - 8  # what the first part asked the teacher is not asked again
 
 
+def test_a_run_goes_on_with_a_larger_max_rejected(tmp_path, faces, monkeypatch):
+    with monkeypatch.context() as patch:
+        kill_in_step(patch, 6)
+        with pytest.raises(Killed):
+            run(tmp_path, faces)
+    asked = count_teaching(monkeypatch)
+    run(tmp_path, faces, max_rejected=0.1)
+    assert len(asked) < 2 * 48 - 8  # what the first part asked the teacher is not asked again
+
+
 @pytest.mark.parametrize(
     ("bits", "number", "left"),
     [

@@ -6,6 +6,7 @@ import stat
 import tarfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -53,6 +54,11 @@ def test_shards(tmp_path):
         Provenance("test", facts={"root": str(pattern.root), "format": pattern.format}),
     )
     assert rows(open_dataset(tmp_path / "all.pq", format="manifest")) == wanted
+
+
+def test_a_suffix_in_upper_case(tmp_path):
+    tar_of(tmp_path / "a.TAR", TWO)
+    assert rows(open_dataset(tmp_path)) == [("a.TAR/0.jpg", "7", b"image 0"), ("a.TAR/1.png", "8", b"image 1")]
 
 
 def test_what_a_sample_says_of_itself(tmp_path):
@@ -278,6 +284,21 @@ def test_other_columns(tmp_path, image, label, names):
     assert rows(open_dataset(path)) == [("a.parquet/0", "3", b"0"), ("a.parquet/1", "4", b"1")]
 
 
+@pytest.mark.parametrize("folder", ["", "data"])
+def test_parquet_by_a_suffix_in_upper_case(tmp_path, folder):
+    parquet(tmp_path / folder / "a.PARQUET", {"image": [b"0"], "label": [3]})
+    found = open_dataset(tmp_path)
+    assert (found.format, [identity for _, identity, _ in rows(found)]) == ("parquet", ["3"])
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string", "string_view", "dictionary", "int64"])
+def test_names_of_any_type(tmp_path, kind):
+    names = pa.array(["7", "8"])
+    names = names.dictionary_encode() if kind == "dictionary" else names.cast(kind)
+    path = parquet(tmp_path / "a.parquet", {"image": [b"0", b"1"], "identity": names, "face_id": names})
+    assert rows(open_dataset(path)) == [("7", "7", b"0"), ("8", "8", b"1")]
+
+
 def test_identity_goes_before_label_and_image_before_others(tmp_path):
     columns = {"label": [0], "identity": ["al"], "mask": [b"m"], "image": [b"x"], "face_id": ["q"]}
     assert rows(open_dataset(parquet(tmp_path / "a.parquet", columns))) == [("q", "al", b"x")]
@@ -292,6 +313,13 @@ def test_nulls(tmp_path, caplog):
     assert refusal(data.read, "a.parquet#1") == "no image: null"
     assert refusal(data.read, "a.parquet#2") == "only a path and no image: x.jpg"
     assert refusal(data.read, "a.parquet#4") == f"no image a.parquet#4 in {path}"
+
+
+def test_an_empty_identity_is_none(tmp_path, caplog):
+    path = parquet(tmp_path / "a.parquet", {"image": [b"0", b"1", b"2"], "identity": ["al", "", None]})
+    found, messages = warned(caplog, path)
+    assert found == [("a.parquet/0", "al", b"0")]
+    assert messages == [f"{path}: left out: 2 have no identity, first 'a.parquet#1'"]
 
 
 def test_a_class_without_a_name(tmp_path, caplog):
@@ -311,6 +339,10 @@ def test_parquet_that_is_amiss(tmp_path):
     parquet(path, {"image": [b"x"], "label": [0.5]})
     assert refusal(open_dataset, path) == (
         f"{path}: column label is double, and an identity is a number or a string; cast it"
+    )
+    parquet(path, {"image": [b"x"], "label": [1], "face_id": [0.5]})
+    assert refusal(open_dataset, path) == (
+        f"{path}: column face_id is double, and a face_id is a number or a string; cast it"
     )
     parquet(path, {"one": [b"x"], "two": [b"x"], "label": [1]})
     assert refusal(open_dataset, path) == (
@@ -385,9 +417,18 @@ def test_a_list_elsewhere(images, tmp_path):
     )
 
 
+def test_a_list_of_absolute_paths_and_a_root_by_another_name(images, tmp_path, monkeypatch):
+    path = listed(tmp_path / "train.txt", f"{images}/bo/1.jpg 1\n{images}/al/a b.jpg 0\n")
+    (tmp_path / "link").symlink_to(images)
+    monkeypatch.chdir(images)
+    for root in (tmp_path / "link", Path("../images"), Path()):
+        assert rows(open_dataset(path, images=root)) == [("al/a b.jpg", "0", b"ab"), ("bo/1.jpg", "1", b"b1")]
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
+        ("bo/1.jpg 1\nbo//1.jpg 2\nbo/./1.jpg 3", ": 2 face_id occur more than once; each face needs its own"),
         ("a.jpg", ", line 1: expected an image's path, a space and a label; mend it"),
         ("bo/1.jpg 1\n../x.jpg 2", ", line 2: '../x.jpg' does not lie below {root}; say with --images what does"),
         ("/x.jpg 2", ", line 1: '/x.jpg' does not lie below {root}; say with --images what does"),

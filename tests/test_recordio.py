@@ -161,9 +161,21 @@ def test_the_rec_file_by_name(tmp_path):
     assert open_dataset(tmp_path).read("1") == b"train"
 
 
+def test_suffixes_in_upper_case(tmp_path):
+    write_records(tmp_path, insightface(PEOPLE))
+    for suffix in ("rec", "idx"):
+        (tmp_path / f"train.{suffix}").rename(tmp_path / f"TRAIN.{suffix.upper()}")
+    write_records(tmp_path, {1: packed(0, b"first")}, "first")
+    for root in (tmp_path, tmp_path / "TRAIN.REC"):
+        data = open_dataset(root)
+        assert (data.format, len(data), data.read("1")) == ("recordio", 6, b"image a0")
+    write_records(tmp_path, {1: packed(0, b"lower case")})
+    assert open_dataset(tmp_path).read("1") == b"lower case"
+
+
 def test_no_such_key(tmp_path):
     data = open_dataset(write_records(tmp_path, insightface(PEOPLE)))
-    for key in ("99", "x", "-1", "1.0", ""):
+    for key in ("99", "x", "-1", "1.0", "", "01", "٣", "²", "9" * 19, "9" * 5000):
         assert refusal(key, data.read) == f"no key {key} in {tmp_path / 'train.idx'}"
 
 

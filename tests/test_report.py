@@ -560,6 +560,17 @@ def test_half_a_subset_is_an_error_that_names_the_file(folder, change, name, lin
     assert failing(folder) == f"nothing to report on in {folder}: {line}"
 
 
+def test_the_first_rows_of_an_order_have_no_dropped_faces(folder):
+    write_subset_of(folder / "subset.parquet", KEPT, DROPPED, stage="take")
+    line = (
+        "subset.parquet: the first rows of an order, which have no dropped faces; "
+        "facecore nms --nested --keep writes such a subset and its dropped faces"
+    )
+    assert failing(folder) == f"nothing to report on in {folder}: {line}"  # those beside it are of another
+    (folder / "subset.dropped.parquet").unlink()
+    assert failing(folder) == f"nothing to report on in {folder}: {line}"
+
+
 def test_a_damaged_file_of_a_store_is_named(tmp_path):
     store = write_store(tmp_path / "store", [random_faces(0, [2, 1])])
     (store / "rejected.parquet").write_bytes(b"PAR1")

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -21,6 +22,7 @@ from facecore.provenance import Provenance
 from facecore.readers import open_dataset
 from facecore.review import Against, ConflictOptions, OverlapOptions, conflicts, overlap
 from facecore.review.benchmark import open_benchmark
+from facecore.select import Nms, dropped_path, select
 
 
 def rows_of(path):
@@ -342,10 +344,29 @@ def test_a_benchmark_with_an_image_that_cannot_be_read(pictures, tmp_path):
     )
 
 
-def test_overlap_refuses(stores, tmp_path):
+def test_what_is_left_is_never_beside_the_dropped_faces_of_another(stores, tmp_path):
+    ours, theirs = stores
+    rest = tmp_path / "rest.parquet"
+    select(ours, Nms(), keep=0.5, out=rest)
+    rest.unlink()
+    assert refusal(overlap, ours, Against(theirs), tmp_path / "o.parquet", drop=rest) == (
+        "DataError",
+        f"{dropped_path(rest)} exists; choose another --out, or add --overwrite to replace it",
+    )
+    assert dropped_path(rest).exists()
+    overlap(ours, Against(theirs), tmp_path / "o.parquet", drop=rest, overwrite=True)
+    assert (rest.exists(), dropped_path(rest).exists()) == (True, False)
+
+
+def test_overlap_refuses(stores, tmp_path, monkeypatch):
     ours, theirs = stores
     out, new = tmp_path / "overlap.parquet", tmp_path / "new.parquet"
     assert refusal(overlap, ours, Against(theirs), out, drop=out) == (
+        "OptionError",
+        f"the evidence and the manifest cannot both be {out}; choose another --drop",
+    )
+    monkeypatch.chdir(tmp_path)
+    assert refusal(overlap, ours, Against(theirs), out, drop=Path("overlap.parquet")) == (
         "OptionError",
         f"the evidence and the manifest cannot both be {out}; choose another --drop",
     )

@@ -571,7 +571,18 @@ def test_the_guard_leaves_the_floor(tmp_path):
         ({"min_share": math.nan}, "min_share is a share of an identity's faces, from 0 to 1; got nan"),
         ({"min_centre_cosine": 2.0}, "min_centre_cosine must be from -1 to 1, got 2"),
         ({"neighbours": 0}, "neighbours must be 1 or more, got 0"),
+        (
+            {"neighbours": 77},
+            "neighbours and search are of the ranks dataset and confusable, not of identity; leave them out",
+        ),
+        (
+            {"rank": "random", "search": "exact"},
+            "neighbours and search are of the ranks dataset and confusable, not of random; leave them out",
+        ),
         ({"seed": -1}, "seed must be 0 or more, got -1"),
+        ({"seed": 1 << 64}, "seed must be below 2**64, got 18446744073709551616"),
+        ({"min_per_identity": 1 << 31}, "min_per_identity must be below 2**31, got 2147483648"),
+        ({"max_per_identity": 1 << 70}, "max_per_identity must be below 2**31, got 1180591620717411303424"),
     ],
     ids=str,
 )
@@ -579,6 +590,12 @@ def test_options_that_cannot_be(options, line):
     with pytest.raises(OptionError) as error:
         Nms(**options)
     assert str(error.value) == line
+
+
+def test_the_largest_options_that_can_be(tmp_path):
+    most = (1 << 31) - 1
+    for name in ("max_per_identity", "min_per_identity"):
+        run(tmp_path / name, [faces_at(0, 40, 80)], 1.0, Nms(rank="random", seed=(1 << 64) - 1, **{name: most}))
 
 
 # The floor

@@ -1,5 +1,6 @@
 """What every selector promises, over the whole table: write a new one, and these hold for it or fail."""
 
+import dataclasses
 from decimal import ROUND_CEILING, Decimal
 
 import numpy as np
@@ -42,6 +43,16 @@ def floor_of(selector, size):
 
 def least_of(selector, sizes):
     return sum(floor_of(selector, size) for size in sizes)
+
+
+@every_selector
+def test_a_seed_is_below_two_to_the_64th(cls, tmp_path):
+    if "seed" not in {field.name for field in dataclasses.fields(cls)}:
+        return
+    run(tmp_path, [random_faces(3, [5, 5, 5, 5])], 0.5, cls(seed=(1 << 64) - 1))
+    with pytest.raises(OptionError) as error:
+        cls(seed=1 << 64)
+    assert str(error.value) == "seed must be below 2**64, got 18446744073709551616"
 
 
 @every_selector

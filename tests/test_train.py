@@ -25,7 +25,7 @@ from facecore.synthesis.drawn import person_of
 from facecore.synthesis.face import a_shot
 from facecore.synthesis.paint import draw_face
 from facecore.synthesis.picture import encode
-from facecore.train import TrainOptions, train
+from facecore.train import Measure, TrainOptions, train
 from facecore.train.log import Log
 from facecore.train.networks import new_network
 
@@ -274,6 +274,18 @@ def test_a_checkpoint_of_other_options_is_in_the_way(dataset, quick, tmp_path, m
     assert train(dataset, tmp_path, options(seed=5, steps=1), overwrite=True)["steps"] == 1
 
 
+def test_accuracies_on_other_pairs_are_not_compared(dataset, quick, tmp_path, monkeypatch):
+    measures = {name: {"lfw": Measure(lambda _: {"accuracy": 0.5}, name * 64)} for name in "12"}
+    with monkeypatch.context() as patch, pytest.raises(killed_at(3, patch)):
+        train(dataset, tmp_path, options(checkpoint_every=2), measures=measures["1"])
+    with pytest.raises(DataError) as error:
+        train(dataset, tmp_path, options(checkpoint_every=2), measures=measures["2"])
+    assert line_of(error) == (
+        f"{tmp_path}/checkpoint.pt is of a run with other options or inputs; run that again to finish it, "
+        "choose another --out, or add --overwrite to start again"
+    )
+
+
 def test_a_log_that_is_not_of_the_checkpoint(dataset, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(killed_at(2, patch)):
         train(dataset, tmp_path, options(checkpoint_every=1))
@@ -291,12 +303,12 @@ def measure_of(accuracies, seen):
         seen.append(backbone.embed(np.zeros((1, 3, 112, 112), np.float32))[0])
         return {"accuracy": next(left), "standard_error": 0.01}
 
-    return measure
+    return Measure(measure, "5" * 64)
 
 
 def test_the_best_network_is_kept(dataset, quick, tmp_path, monkeypatch):
     seen, how = [], options(steps=8, checkpoint_every=2)
-    measures = {"first": measure_of([0.5, 0.8], seen), "other": lambda _: {"accuracy": 0.1, "standard_error": 0.0}}
+    measures = {"first": measure_of([0.5, 0.8], seen), "other": Measure(lambda _: {"accuracy": 0.1}, "6" * 64)}
     with monkeypatch.context() as patch, pytest.raises(killed_at(5, patch)):
         train(dataset, tmp_path, how, measures=measures)
     measures["first"] = measure_of([0.8, 0.7], seen)
@@ -348,7 +360,8 @@ def test_a_network_of_arcface_torch(dataset, pixels, quick, tmp_path):
         seen.append(backbone.embed(images))
         return {"accuracy": 0.5, "standard_error": 0.0}
 
-    report = train(dataset, tmp_path, options(arch="mbf", steps=1, batch_size=2), measures={"own": measure})
+    how = options(arch="mbf", steps=1, batch_size=2)
+    report = train(dataset, tmp_path, how, measures={"own": Measure(measure, "5" * 64)})
     assert report["parameters"] == sum(p.numel() for p in ARCHITECTURES["mbf"]().parameters())
     found = load_backbone(tmp_path / "backbone.pt", arch="mbf").embed(images)
     assert found.shape == (2, 512)
@@ -476,7 +489,8 @@ def test_words_that_make_no_sense(words, line, folder, monkeypatch):
         ({"scale": float("inf")}, "scale must be finite, got inf"),
         ({"margin": 1.0}, "margin is a cosine, in [0, 1); got 1"),
         ({"margin": 3.2, "loss": "arcface"}, "margin is an angle in radians, in [0, 3.142); got 3.2"),
-        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"seed": -1}, "seed must be 0 or more, got -1"),
+        ({"seed": 1 << 64}, "seed must be below 2**64, got 18446744073709551616"),
         ({"epochs": 0.0}, "epochs must be above 0, got 0"),
         ({"epochs": float("inf")}, "epochs must be finite, got inf"),
         ({"weight_decay": -1.0}, "weight_decay must be 0 or more, got -1"),

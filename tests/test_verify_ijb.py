@@ -494,6 +494,21 @@ def test_a_part_that_is_not_whole_is_made_again(tmp_path, content):
     assert network.seen == 3
 
 
+def test_two_runs_may_share_a_cache(tmp_path, monkeypatch):
+    path, vectors, save = tmp_path / "00000.npy", np.ones((3, 2), np.float32), np.save
+
+    def meet(stream, rows):
+        """Another run writes the same part, from its beginning to its end."""
+        monkeypatch.setattr(np, "save", save)
+        embedding._write_part(path, rows)
+        save(stream, rows)
+
+    monkeypatch.setattr(np, "save", meet)
+    embedding._write_part(path, vectors)
+    assert [found.name for found in tmp_path.iterdir()] == ["00000.npy"]
+    assert np.load(path).tolist() == vectors.tolist()
+
+
 @pytest.mark.parametrize("change", ["network", "flip", "image", "preprocess"])
 def test_what_the_cache_is_of(tmp_path, change):
     folder = ijb(tmp_path / "IJBC")

@@ -247,6 +247,14 @@ def test_the_roc_of_one_list_of_pairs_is_not_overwritten():
             "--table is the form of a suite's table, and there is no --suite; leave --table out",
         ),
         (
+            ["--pairs", "suite/mine.bin", "--cache", "cache"],
+            "--detector-score and --cache are of IJB-B and IJB-C, in a --suite; leave them out",
+        ),
+        (
+            ["--pairs", "suite/mine.bin", "--detector-score"],
+            "--detector-score and --cache are of IJB-B and IJB-C, in a --suite; leave them out",
+        ),
+        (
             ["--suite", "suite", "--roc", "roc.pdf"],
             "the ROC is drawn as .png, with a table as .parquet beside it; got roc.pdf",
         ),

@@ -101,7 +101,7 @@ def verify_command(
 
     if form is not None and suite is None:
         raise OptionError("--table is the form of a suite's table, and there is no --suite; leave --table out")
-    _check_asked(pairs, images, suite, roc, overwrite=overwrite)
+    _check_asked(pairs, images, suite, roc, options, overwrite=overwrite)
     if pairs is not None:
         protocol = open_protocol(pairs, images)  # before the network: quick to read, and to be wrong
         network = load_backbone(model, arch=arch)
@@ -119,12 +119,20 @@ def verify_command(
 
 
 def _check_asked(
-    pairs: Path | None, images: Path | None, suite: Path | None, roc: Path | None, *, overwrite: bool
+    pairs: Path | None,
+    images: Path | None,
+    suite: Path | None,
+    roc: Path | None,
+    options: "VerifyOptions",
+    *,
+    overwrite: bool,
 ) -> None:
     if (pairs is None) == (suite is None):
         raise OptionError("verify takes a list of --pairs or a --suite of protocols; give one of the two")
     if suite is not None and images is not None:
         raise OptionError("the protocols of a suite have their images beside them; leave out --images")
+    if suite is None and (options.detector_score or options.cache is not None):
+        raise OptionError("--detector-score and --cache are of IJB-B and IJB-C, in a --suite; leave them out")
     if roc is not None:
         from facecore.verify.roc import check_roc_path
 

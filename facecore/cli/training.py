@@ -61,7 +61,9 @@ def train_command(
 
 def _accuracy(check: "Check") -> "Measure":
     """What `verify` finds of a network on a protocol, which is opened now."""
+    from facecore.provenance import sha256_of_file
+    from facecore.train import Measure
     from facecore.verify import verify
 
     protocol = check.open()
-    return lambda backbone: verify(backbone, protocol).to_json()
+    return Measure(lambda backbone: verify(backbone, protocol).to_json(), sha256_of_file(check.pairs))

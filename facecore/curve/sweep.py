@@ -13,6 +13,7 @@ from facecore.accuracy import Check
 from facecore.curve.options import ALL, CurveOptions, Point
 from facecore.curve.pools import Pool
 from facecore.errors import DataError, OptionError
+from facecore.models import load_backbone
 from facecore.provenance import Provenance, check_folder, sha256_of_file, write_text_whole
 from facecore.quantize import QuantizeOptions
 from facecore.quantize.artefacts import REPORT
@@ -94,7 +95,7 @@ class Sweep:
 
     @cached_property
     def _model(self) -> str:
-        return sha256_of_file(self.model)
+        return load_backbone(self.model, arch=self.arch).sha256
 
     def check(self) -> None:
         """Raise what would go wrong later, before any work: OptionError or DataError."""

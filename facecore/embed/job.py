@@ -1,8 +1,9 @@
 """The plan of an embedding: which faces go into which shard, and how they become vectors."""
 
 import dataclasses
+import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,18 @@ class Job:
         # an identity's class depends on all the others, too
         classes = [self.head.classes(faces["identity"]).tolist()] if self.head else []
         return sha256_of(canonical_json([self.backbone.sha256, self.recipe, sha256_of_faces(faces), others, *classes]))
+
+    def first_image(self, number: int, rejected: Sequence[tuple[int, str]]) -> tuple[str, str] | None:
+        """The face_id of the first face of a shard that is not rejected, and the sha256 of its image; None without one.
+
+        Two data sets may list the same names, and this tells them apart wherever they lie. Raises what reading does.
+        """
+        faces, gone = self.faces(number), {row for row, _ in rejected}
+        first = next((row for row in range(len(faces)) if row not in gone), None)
+        if first is None:
+            return None
+        data = self.dataset.read(faces["source"][first].as_py())
+        return faces["face_id"][first].as_py(), hashlib.sha256(data).hexdigest()
 
     def embed(
         self, faces: pa.Table, bar: "tqdm[None] | None" = None

@@ -20,7 +20,7 @@ OTHER_FILE = re.compile(rf"(meta\.json|rejected\.parquet)({PART})?")
 
 
 def finished_shards(out: Path, job: Job, *, shared: bool = False) -> dict[int, list[tuple[int, str]]]:
-    """The shards that need not be redone, and whom they rejected; raises DataError if one is of another plan.
+    """The shards that need not be redone, and whom they rejected; raises DataError if one is of another plan or images.
 
     A store `shared` by the tasks of an array is not theirs to overwrite, and the error says so.
     """
@@ -43,6 +43,12 @@ def finished_shards(out: Path, job: Job, *, shared: bool = False) -> dict[int, l
         rejected = [(row, reason) for row, reason in made.facts["rejected"]]
         right_shape = vectors.shape == (len(job.faces(number)) - len(rejected), job.backbone.dimension)
         if right_shape and recorded.get(number) in (None, sha256_of_file(vectors_path(out, number))):
+            image = job.first_image(number, rejected) if made.facts.get("first_image") else None
+            if image and image[1] != made.facts["first_image"]:
+                raise DataError(
+                    f"{out} was made from other images: {image[0]} at {job.dataset.root} is not the one embedded; "
+                    f"choose another --out, or {way_out}"
+                )
             finished[number] = rejected
     return finished
 

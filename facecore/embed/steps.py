@@ -35,7 +35,8 @@ def embed_shard(job: Job, out: Path, number: int, bar: "tqdm[None] | None" = Non
     units, measured, rejected = job.embed(faces, bar)
     kept = np.ones(len(faces), bool)
     kept[[row for row, _ in rejected]] = False
-    facts = {"fingerprint": job.fingerprint(number), "rejected": rejected}
+    image = job.first_image(number, rejected)
+    facts = {"fingerprint": job.fingerprint(number), "rejected": rejected, "first_image": image and image[1]}
     made = Provenance("embed", job.recipe, {"model": job.backbone.sha256}, facts)
     for name, values in measured.items():
         faces = faces.append_column(name, pa.array(values))

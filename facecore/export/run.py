@@ -58,7 +58,7 @@ def export(dataset: Dataset, to: str, out: Path, options: ExportOptions, *, over
     space = Workspace(out, made, overwrite=overwrite, root=dataset.root)
     plan = Plan(dataset, space.whole, options)
     writer = WRITERS[to](plan)
-    records = space.records(writer.form.grows)
+    records = space.records(writer.form.grows, dataset.read)
     resumed = sum(map(_count, records))
     _write(space, plan, writer, records)
     every = pa.concat_tables(records)

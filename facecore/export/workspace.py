@@ -1,8 +1,9 @@
 """The folder that an export is built in, OUT.part beside OUT, and what a run that was stopped goes on from."""
 
+import hashlib
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -46,20 +47,22 @@ class Workspace:
             self._tidy()  # after a run that was killed when all was done
         _check_room(out, root, overwrite=overwrite)
 
-    def records(self, grows: Sequence[str]) -> list[pa.Table]:
-        """The records of the batches that are done, from the first on; the files that grow are cut back to these."""
-        if self._plan.is_file() and self._plan.read_text(encoding="utf-8") != self._made.to_json():
-            if not self._overwrite:
-                raise DataError(
-                    f"{self._part} is of another export to {self.out}, which was stopped; run that again, "
-                    "or add --overwrite to begin anew"
-                )
-            self._tidy()
+    def records(self, grows: Sequence[str], read: Callable[[str], bytes]) -> list[pa.Table]:
+        """The records of the batches that are done, from the first on; the files that grow are cut back to these.
+
+        `read` gives the image of a source: other images of the same names are another export. Raises what it does.
+        """
+        found: list[pa.Table] = []
+        if self._plan.is_file():
+            if self._plan.read_text(encoding="utf-8") != self._made.to_json():
+                self._begin_anew("")
+            while (path := self._record(len(found))).is_file():
+                found.append(pq.read_table(path, schema=RECORD))
+            if other := _other_image(found, read):
+                self._begin_anew(f" and had another image of {other}")
+                found = []
         write_text_whole(self._plan, self._made.to_json())
         self.whole.mkdir(exist_ok=True)
-        found: list[pa.Table] = []
-        while (path := self._record(len(found))).is_file():
-            found.append(pq.read_table(path, schema=RECORD))
         facts = self._facts(len(found) - 1) if found else {}
         for name in grows:
             with (self.whole / name).open("ab") as stream:
@@ -80,6 +83,15 @@ class Workspace:
         os.rename(self.whole, self.out)
         self._tidy()
 
+    def _begin_anew(self, why: str) -> None:
+        """Remove what another export left; raises DataError unless it is to be overwritten."""
+        if not self._overwrite:
+            raise DataError(
+                f"{self._part} is of another export to {self.out}, which was stopped{why}; run that again, "
+                "or add --overwrite to begin anew"
+            )
+        self._tidy()
+
     def _tidy(self) -> None:
         """Remove OUT.part; what says of which export it is goes last."""
         for folder in ("whole", "records", "replaced"):
@@ -92,6 +104,15 @@ class Workspace:
     def _facts(self, number: int) -> Mapping[str, int]:
         made = provenance_of(self._record(number))
         return made.facts if made else {}
+
+
+def _other_image(records: Sequence[pa.Table], read: Callable[[str], bytes]) -> str | None:
+    """The first face of a record whose image is not the one that was written; None if all have theirs."""
+    for record in records:
+        for face in record.filter(record["place"].is_valid()).slice(0, 1).to_pylist():
+            if hashlib.sha256(read(face["source"])).digest() != face["sha256"]:
+                return str(face["face_id"])
+    return None
 
 
 def _check_room(out: Path, root: Path, *, overwrite: bool) -> None:

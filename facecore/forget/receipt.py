@@ -59,7 +59,15 @@ def waiting_path(file: Path) -> Path:
 
 
 def entry_of(file: Path, *, rows: int = 0, rivals: int = 0, written: bool) -> FileEntry:
-    """What is to happen to a file, with its hashes if what takes its place waits already."""
+    """What is to happen to a file, with its hashes if what takes its place waits already.
+
+    Raises DataError if the file is a link: what it leads to would not change.
+    """
+    if file.is_symlink():
+        raise DataError(
+            f"{file} is a link, and what it leads to would keep them, so nothing was removed anywhere; "
+            "put the file itself in its place and run again"
+        )
     before, after = (sha256_of_file(file), sha256_of_file(waiting_path(file))) if written else (None, None)
     return FileEntry(file.as_posix(), rows, rivals, before, after)
 

@@ -11,6 +11,7 @@ from facecore.forget.listing import Listing
 from facecore.forget.names import Forgotten
 from facecore.forget.receipt import FileEntry, Receipt, finish, journal_path, write_journal
 from facecore.forget.stores import Store
+from facecore.manifest import dropped_path
 from facecore.provenance import check_folder, sha256_of
 
 
@@ -42,12 +43,13 @@ def forget(
     if receipt.exists():
         raise DataError(f"{receipt} exists, and receipts are kept; choose another --receipt")
     check_folder(receipt.parent)
-    targets = _open(stores, manifests)
+    stores, listings = _each_once(stores), _each_once([*manifests, *_dropped_beside(manifests)])
+    targets: list[Store | Listing] = [*map(Store, stores), *map(Listing, listings)]
     who = Forgotten.among(chain.from_iterable(target.names() for target in targets), wanted)
     asked = replace(asked, identities=len(who.identities))
     if dry_run:
         return replace(asked, files=_withdrawn(targets, who, write=False))
-    _check_writable([*stores, *(path.parent for path in manifests)])
+    _check_writable([*stores, *(path.parent for path in listings)])
     _discard(targets)  # what a killed run left
     try:
         write_journal(replace(asked, files=_withdrawn(targets, who, write=True)), receipt)
@@ -78,11 +80,10 @@ def _go_on(path: Path, asked: Receipt, *, dry_run: bool) -> Receipt:
     return done
 
 
-def _open(stores: Sequence[Path], manifests: Sequence[Path]) -> list[Store | Listing]:
-    """All files that may name someone, each once."""
-    beside = [path.parent / f"{path.stem}.dropped.parquet" for path in manifests]
-    listings = _each_once([*manifests, *(path for path in beside if path.exists())])
-    return [*map(Store, _each_once(stores)), *map(Listing, listings)]
+def _dropped_beside(manifests: Sequence[Path]) -> list[Path]:
+    """The dropped faces of manifests, beside these and beside what they lead to where they are links."""
+    beside = map(dropped_path, [*manifests, *map(_real, manifests)])
+    return [path for path in beside if path.exists()]
 
 
 def _check_writable(folders: Sequence[Path]) -> None:
@@ -94,8 +95,13 @@ def _check_writable(folders: Sequence[Path]) -> None:
 def _each_once(paths: Sequence[Path]) -> list[Path]:
     found: dict[Path, Path] = {}
     for path in paths:
-        found.setdefault(path.resolve(), path)
+        found.setdefault(path.resolve(), _real(path))
     return list(found.values())
+
+
+def _real(path: Path) -> Path:
+    """The path, or what it leads to if it is a link: replaced itself, it would leave everybody there."""
+    return path.resolve() if path.is_symlink() else path
 
 
 def _discard(targets: Sequence[Store | Listing]) -> None:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from facecore.errors import DataError
 from facecore.importing.options import ImportOptions
-from facecore.manifest import COLUMNS
+from facecore.manifest import COLUMNS, plain_type
 
 DIGITS = 9  # of a row number that stands for a face_id: so padded, names sort as rows do
 
@@ -36,7 +36,7 @@ class Names:
         source = options.source_column or ("source" if "source" in there.names else None)
         taken = {options.identity_column, face_id, source, "norm", *COLUMNS}
         # what a CSV holds besides has no type, and is left there
-        others = {} if where.suffix == ".csv" else {field.name: _plain(field.type) for field in there}
+        others = {} if where.suffix == ".csv" else {field.name: plain_type(field.type) for field in there}
         return cls(options.identity_column, face_id, source, {k: v for k, v in others.items() if k not in taken})
 
     @property
@@ -69,7 +69,7 @@ def _alike(column: pa.ChunkedArray, kind: pa.DataType, name: str, where: Path) -
 
 
 def _texts(table: pa.Table, name: str, where: Path, row: int) -> pa.ChunkedArray:
-    kind = _plain(table[name].type)
+    kind = plain_type(table[name].type)
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
         raise DataError(f"{where}: column {name} is {kind}; names are strings or whole numbers, so cast it")
     texts = table[name].cast(pa.string())
@@ -78,8 +78,3 @@ def _texts(table: pa.Table, name: str, where: Path, row: int) -> pa.ChunkedArray
         first = row + int(empty.argmax())
         raise DataError(f"{where}: row {first:,}, counted from 0, has no {name}; give it one, or leave the row out")
     return texts
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    """The type without a dictionary, which may differ from table to table."""
-    return kind.value_type if pa.types.is_dictionary(kind) else kind

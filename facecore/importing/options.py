@@ -1,5 +1,6 @@
 """What the user may say about the vectors to import."""
 
+import math
 from dataclasses import dataclass, field
 
 from facecore.errors import OptionError
@@ -33,5 +34,5 @@ class ImportOptions:
             raise OptionError(f"dtype is one of {', '.join(DTYPES)}; got {self.dtype}")
         if self.shard_rows < 1:
             raise OptionError(f"shard_rows must be at least 1, got {self.shard_rows}")
-        if not self.memory > 0:
-            raise OptionError(f"memory is a number of GB above 0; got {self.memory:g}")
+        if not 1e-9 <= self.memory < math.inf:
+            raise OptionError(f"memory is a finite number of GB, at least 1e-9, a byte; got {self.memory:g}")

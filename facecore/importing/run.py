@@ -4,10 +4,10 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +62,10 @@ def import_vectors(
 
     `labels` say whose the vectors of a .npy file are; `images` is the root that sources are relative to; `threads` is
     by default the number of cores. The store is made in a folder beside `out`, and appears whole or not at all. Raises
-    DataError if the input is not sound, or `out` is there (`overwrite` replaces a store, nothing else).
+    DataError if the input is not sound, or `out` holds it or is there (`overwrite` replaces a store, nothing else).
     """
     began = time.perf_counter()
-    _check_folders(out, overwrite=overwrite)
+    _check_folders(out, [path for path in (vectors, labels, images) if path is not None], overwrite=overwrite)
     if images is not None and not images.exists():
         raise DataError(f"no images at {images}; --images is the root that sources are relative to")
     source = open_source(vectors, labels, options)
@@ -90,8 +90,8 @@ def _work_folder(out: Path) -> Path:
     return out.parent / f"{out.name}.part"
 
 
-def _check_folders(out: Path, *, overwrite: bool) -> None:
-    """Raise DataError unless the store can be made, and nothing but a store would be lost."""
+def _check_folders(out: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
+    """Raise DataError unless the store can be made, and nothing but a store would be lost, and no input."""
     work = _work_folder(out)
     for folder in (out, work):
         if folder.exists() and not folder.is_dir():
@@ -102,6 +102,10 @@ def _check_folders(out: Path, *, overwrite: bool) -> None:
     there = {path.name for path in out.glob("*")}
     if there and ("meta.json" not in there or there - STORE_FILES):
         raise DataError(f"{out} holds other files and is not an embedding store; choose another --out")
+    for folder, source in product((out, work), inputs):
+        if folder.resolve() in (source.resolve(), *source.resolve().parents):
+            where = "is" if folder.resolve() == source.resolve() else "lies in"
+            raise DataError(f"{source} {where} {folder}, which would be replaced; choose another --out")
     if there and not overwrite:
         shutil.rmtree(work, ignore_errors=True)  # after a run that was killed when all was done
         raise DataError(f"{out} exists; choose another --out, or add --overwrite to replace it")

@@ -1,8 +1,10 @@
 """ONNX files, run by onnxruntime."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -35,7 +37,8 @@ class Signature:
 class OnnxBackbone:
     """The ONNX model that a file holds, with any input name and any number of images at a time.
 
-    Of several outputs it takes the first with two dimensions. Raises ModelError if the model is not such a network.
+    Of several outputs it takes the one that is (n, d) with d above 1, of several of one d the first. Raises ModelError
+    if the model is not such a network, or they differ in d.
     """
 
     def __init__(self, path: Path, model: onnx.ModelProto, sha256: str) -> None:
@@ -147,13 +150,30 @@ def signature_of(session: onnxruntime.InferenceSession, path: Path) -> Signature
         raise ModelError(
             f"{path} does not run on images of {size} x {size} ({first_line(error)}); export the network again"
         ) from error
-    for name, values in outputs.items():
-        if isinstance(values, np.ndarray) and values.ndim == 2 and len(values) == len(images):
-            return Signature(taken.name, name, size, values.shape[1], batch)
-    shapes = ", ".join(_written(np.shape(values)) for values in outputs.values())
-    raise ModelError(
-        f"{path} gives {shapes} for a batch of {len(images)}, not (n, d); export the network up to its embedding"
-    )
+    name, dimension = _embedding(outputs, len(images), path)
+    return Signature(taken.name, name, size, dimension, batch)
+
+
+def _embedding(outputs: Mapping[str, Any], count: int, path: Path) -> tuple[str, int]:
+    """Which output is the embedding of `count` images, and its dimension; raises ModelError if there is no telling."""
+    wide = {  # of dimension 1: a quality, a norm
+        name: int(values.shape[1])
+        for name, values in outputs.items()
+        if isinstance(values, np.ndarray) and values.dtype.kind == "f" and values.ndim == 2
+        if len(values) == count and values.shape[1] > 1
+    }
+    if not wide:
+        shapes = ", ".join(_written(np.shape(values)) for values in outputs.values())
+        raise ModelError(
+            f"{path} gives {shapes} for a batch of {count}, not (n, d) with d above 1; "
+            "export the network up to its embedding"
+        )
+    if len(set(wide.values())) > 1:
+        several = ", ".join(f"{name} (n, {dimension})" for name, dimension in wide.items())
+        raise ModelError(
+            f"{path} has several outputs that may be the embedding, {several}; export the network with that one alone"
+        )
+    return next(iter(wide.items()))
 
 
 def with_any_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:

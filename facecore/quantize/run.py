@@ -78,7 +78,7 @@ def quantize(
     check_report(report_path)
     going_on = (out / CHECKPOINT).exists()  # which says below whether the files are of the same run
     names = (*artefact_names(options.bits), REPORT)
-    refuse_to_overwrite(*(out / name for name in names), overwrite=overwrite or going_on)
+    refuse_to_overwrite(*(out / name for name in names), overwrite=overwrite or going_on, inputs=[model])
     run = _Run(dataset, model, options, arch)
     checkpoint = Checkpoint(out / CHECKPOINT, run.fingerprint, overwrite=overwrite)
     recovery = Checkpoint(out / "recovery.pt", run.fingerprint, overwrite=overwrite)
@@ -254,8 +254,10 @@ class _Run:
 
     @property
     def fingerprint(self) -> str:
-        """What a checkpoint must be of: the options and the inputs."""
-        facts = {"options": self._recorded_options(), "inputs": self._inputs(), "preprocess": asdict(self._preprocess)}
+        """What a checkpoint must be of: the inputs, and the options but for how many faces may be rejected."""
+        options = self._recorded_options()
+        del options["max_rejected"]  # a run that stopped over it goes on with a larger one
+        facts = {"options": options, "inputs": self._inputs(), "preprocess": asdict(self._preprocess)}
         return sha256_of(canonical_json(facts))
 
     def _recorded_options(self) -> dict[str, Any]:

@@ -2,10 +2,16 @@
 
 import os
 import stat
+from pathlib import Path
 
 from facecore.errors import DataError
 
 MAX_BYTES = 1 << 28  # of an encoded image; whatever claims more is not read into memory
+
+
+def files_ending(folder: Path, suffix: str) -> list[Path]:
+    """What a folder holds with a suffix, in lower case or not, sorted; nothing where there is no folder."""
+    return sorted(path for path in folder.glob("*") if path.suffix.lower() == suffix)
 
 
 def leads_out(name: str) -> bool:

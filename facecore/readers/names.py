@@ -9,9 +9,7 @@ import pyarrow as pa
 from facecore.errors import DataError
 from facecore.manifest import check_manifest, sort_faces
 from facecore.readers.files import leads_out
-from facecore.readers.folder import SUFFIXES
-
-CHUNK = 1 << 18  # faces turned into Arrow strings at a time: Python's own take ten times the memory
+from facecore.readers.folder import CHUNK, SUFFIXES
 
 log = logging.getLogger(__name__)
 

@@ -15,9 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from facecore.errors import DataError
-from facecore.manifest import check_manifest, sort_faces
+from facecore.manifest import check_manifest, plain_type, sort_faces
 from facecore.parquet import check_expansion
 from facecore.progress import progress
+from facecore.readers.files import files_ending
 from facecore.readers.names import LeftOut
 from facecore.storage import for_arrow
 
@@ -126,7 +127,7 @@ def has_images(path: Path) -> bool:
 
 def parquet_files_in(folder: Path) -> list[Path]:
     """The Parquet files of a folder, and of data/ in it, sorted."""
-    return sorted([*folder.glob("*.parquet"), *folder.glob("data/*.parquet")])
+    return sorted([*files_ending(folder, ".parquet"), *files_ending(folder / "data", ".parquet")])
 
 
 def _parquet_files(root: Path) -> dict[str, Path]:
@@ -155,10 +156,10 @@ def _described(path: Path) -> _File:
             f"{path} has no column that says whose each image is, {', '.join(IDENTITIES[:2])} or the like, "
             f"only {', '.join(schema.names)}; rename one"
         )
-    kind = schema.field(identity).type
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        raise DataError(f"{path}: column {identity} is {kind}, and an identity is a number or a string; cast it")
+    for column, what in ((identity, "an identity"), ("face_id", "a face_id")):
+        kind = plain_type(schema.field(column).type) if column in schema.names else pa.string()
+        if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            raise DataError(f"{path}: column {column} is {kind}, and {what} is a number or a string; cast it")
     names = features.get(identity, {}).get("names")
     image = _image_column(schema, path)
     return _File(path, image, identity, names, footer, np.cumsum([0, *groups], dtype=np.int64))
@@ -199,8 +200,7 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 
 def _listed(name: str, file: _File, left_out: LeftOut) -> pa.Table:
     """The faces of a file."""
-    schema = file.footer.schema.to_arrow_schema()
-    named = "face_id" in schema.names and schema.field("face_id").type == pa.string()
+    named = "face_id" in file.footer.schema.to_arrow_schema().names
     wanted = [file.identity, *(["face_id"] if named else [])]
     try:
         check_expansion(file.path, wanted, footer=file.footer)
@@ -211,11 +211,11 @@ def _listed(name: str, file: _File, left_out: LeftOut) -> pa.Table:
     numbers = pa.array(np.arange(len(rows))).cast(pa.string())
     identity = _identities(rows[file.identity], file)
     columns = {
-        "face_id": rows["face_id"] if named else pc.binary_join_element_wise(name, numbers, "/"),
+        "face_id": rows["face_id"].cast(pa.string()) if named else pc.binary_join_element_wise(name, numbers, "/"),
         "identity": identity,
         "source": pc.binary_join_element_wise(name, numbers, "#"),
     }
-    known = pc.is_valid(identity)
+    known = pc.fill_null(pc.not_equal(identity, ""), False)
     for row in np.flatnonzero(~known.to_numpy(zero_copy_only=False)).tolist():
         left_out.add(f"have no {file.identity}", f"{name}#{row}")
     return pa.table(columns).filter(known)

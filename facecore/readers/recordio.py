@@ -20,6 +20,7 @@ from pyarrow import csv
 from facecore.errors import DataError
 from facecore.manifest import sort_faces
 from facecore.progress import progress
+from facecore.readers.files import files_ending
 from facecore.storage import Records, for_arrow
 
 MAGIC = b"\x0a\x23\xd7\xce"
@@ -37,7 +38,7 @@ class RecordIO:
 
     def __init__(self, root: Path) -> None:
         self._rec = _find_rec(root)
-        self._idx = self._rec.with_suffix(".idx")
+        self._idx = self._rec.with_suffix(".IDX" if self._rec.suffix.isupper() else ".idx")
         self._keys, self._offsets = _read_index(self._idx, self._rec)
         self._file = Records(self._rec)
         self._size = self._file.size
@@ -70,7 +71,8 @@ class RecordIO:
 
     def _row(self, source: str) -> int | None:
         """The place of a key in the index."""
-        if not source.isdecimal():
+        # as `faces` writes it: Python's int takes 01 and ٣ for 1 and 3, and raises at over 4,300 digits
+        if not (source.isascii() and source.isdecimal() and len(source) <= 19 and str(int(source)) == source):
             return None
         row = int(np.searchsorted(self._keys, int(source)))
         return row if row < len(self._keys) and self._keys[row] == int(source) else None
@@ -195,14 +197,14 @@ def _find_rec(root: Path) -> Path:
         return root
     if not root.is_dir():
         raise DataError(f"no data set at {root}; give a folder that holds train.rec and train.idx")
-    found = sorted(path.name for path in root.glob("*.rec"))
-    if "train.rec" in found:
-        return root / "train.rec"
+    found = files_ending(root, ".rec")
     if not found:
         raise DataError(f"no .rec file in {root}; a RecordIO data set holds train.rec and train.idx")
-    if len(found) > 1:
-        raise DataError(f"{root} holds {', '.join(found)} and no train.rec; give the file instead of the folder")
-    return root / found[0]
+    trains = [path for path in found if path.name.lower() == "train.rec"]
+    if not trains and len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise DataError(f"{root} holds {names} and no train.rec; give the file instead of the folder")
+    return (trains or found)[-1]  # that in lower case is the last
 
 
 def _read_index(idx: Path, rec: Path) -> tuple[Keys, Keys]:

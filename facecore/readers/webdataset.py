@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from facecore.errors import DataError
 from facecore.progress import progress
-from facecore.readers.files import check_size
+from facecore.readers.files import check_size, files_ending
 from facecore.readers.folder import SUFFIXES
 from facecore.readers.names import LeftOut, Listing, refused
 from facecore.storage import matching, opened, read_range
@@ -87,7 +87,7 @@ def _shards(root: Path) -> dict[str, Path]:
             f"no data set at {root}; give a folder of tar shards, a pattern such as set/*.tar, or one shard"
         )
     folder = next(path for path in root.parents if not glob.has_magic(str(path))) if pattern else root
-    found = matching(root) if pattern else sorted(root.glob("*.tar"))
+    found = matching(root) if pattern else files_ending(root, ".tar")
     if not found:
         raise DataError(f"no tar shards at {root}; they are sought by the suffix .tar, unpack what is compressed")
     return {path.relative_to(folder).as_posix(): path for path in found}

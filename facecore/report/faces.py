@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from facecore.errors import DataError
-from facecore.images import opened
+from facecore.images import opened_image, to_rgb
 from facecore.readers import READERS, Reader
 from facecore.storage import located
 
@@ -75,8 +75,8 @@ class Album:
 
 def thumbnail(data: bytes) -> str:
     """An encoded image as the data: URI of a JPEG of at most SIDE pixels a side; raises DataError if it is none."""
-    with opened(data) as image:
-        small = image.convert("RGB")
+    with opened_image(data) as image:
+        small = to_rgb(image)
     small.thumbnail((SIDE, SIDE))
     stream = io.BytesIO()
     small.save(stream, "JPEG", quality=QUALITY, optimize=True)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from facecore.embeddings import Embeddings
 from facecore.errors import DataError, printable
 from facecore.report.quantized import read_quantized
-from facecore.report.subset import DROPPED, KEPT_COLUMNS, Subset
+from facecore.report.subset import DROPPED, KEPT_COLUMNS, Subset, without_dropped
 from facecore.select import dropped_path
 
 WANTED = (
@@ -150,8 +150,7 @@ def _add_whole_table(found: Found, path: Path, names: set[str]) -> None:
             raise DataError(f"{path} has no column {missing[0]}; run facecore curve again")
         found.curves.append(path)
     elif names >= set(KEPT_COLUMNS):
-        dropped = dropped_path(path).name
-        raise DataError(f"{path} is without its dropped faces, {dropped}; run facecore nms again, it writes both")
+        raise without_dropped(path)
     else:
         raise DataError(
             f"{path} is no table that a report shows; to show a subset, a curve or conflicts, write it again"

@@ -81,6 +81,8 @@ class Subset:
                 raise DataError(f"{file} is not a whole Parquet file; run facecore nms again") from error
             if missing := [name for name in columns if name not in names]:
                 raise DataError(f"{file} has no column {missing[0]}, so no selection wrote it; give a subset of nms")
+            if file == path and _is_taken(path):
+                raise without_dropped(path)
         return cls(path)
 
     @property
@@ -116,6 +118,22 @@ class Subset:
                 reasons.append(pc.value_counts(batch["reason"]))
                 bar.update(len(batch))
         return Survey(people.table(), _joined(kept), _joined(dropped), _joined(cosines), _added(reasons))
+
+
+def without_dropped(path: Path) -> DataError:
+    """What to say of a subset that has no dropped faces beside it, or none of its own."""
+    if _is_taken(path):
+        return DataError(
+            f"{path} is the first rows of an order, which have no dropped faces; "
+            "facecore nms --nested --keep writes such a subset and its dropped faces"
+        )
+    dropped = dropped_path(path).name
+    return DataError(f"{path} is without its dropped faces, {dropped}; run facecore nms again, it writes both")
+
+
+def _is_taken(path: Path) -> bool:
+    made = provenance_of(path)
+    return made is not None and made.stage == "take"
 
 
 class _People:

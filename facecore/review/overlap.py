@@ -12,7 +12,7 @@ from facecore.centres import identity_centres
 from facecore.embeddings import Buffers, Embeddings, Piece
 from facecore.errors import DataError, OptionError
 from facecore.grid import on_grid
-from facecore.manifest import RowGroups
+from facecore.manifest import RowGroups, dropped_path
 from facecore.parallel import cores, in_order
 from facecore.progress import progress
 from facecore.provenance import Provenance, refuse_to_overwrite, written_whole
@@ -72,9 +72,10 @@ def overlap(
     Raises what `open_benchmark` raises, and DataError if the store is not whole or holds no faces, or a file exists.
     """
     options, threads = options or OverlapOptions(), threads or cores()
-    if drop == out:
+    if drop and drop.resolve() == out.resolve():
         raise OptionError(f"the evidence and the manifest cannot both be {out}; choose another --drop")
-    refuse_to_overwrite(out, *([drop] if drop else []), overwrite=overwrite, inputs=[store, against.path])
+    others = [drop, dropped_path(drop)] if drop else []
+    refuse_to_overwrite(out, *others, overwrite=overwrite, inputs=[store, against.path])
     faces = Embeddings.open(store)
     if not faces.rows:
         raise DataError(f"{store} holds no faces; see {store / 'rejected.parquet'} for why")
@@ -84,6 +85,8 @@ def overlap(
     done = Overlap(faces.rows, faces.identities, len(people), len(images), int(stays.sum()))
     made = _provenance(faces, benchmark, options, done)
     evidence = pa.concat_tables([_of_identities(faces, benchmark, people), _of_images(faces, benchmark, images)])
+    if drop:
+        dropped_path(drop).unlink(missing_ok=True)  # of the subset that was there: this one has none
     write_evidence(evidence, out, made)
     if drop:
         _write_others(faces, stays, drop, made)

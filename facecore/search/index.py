@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from facecore.errors import OptionError
+from facecore.errors import OptionError, check_seed
 from facecore.search.exact import Exact, Search
 from facecore.search.kernels import Floats, Halves, Numbers
 from facecore.search.on_torch import OnTorch
@@ -27,8 +27,7 @@ def check_search(how: str, seed: int) -> None:
     """Raise OptionError unless `how` is one of HOW and `seed` is one: to know it before any work."""
     if how not in HOW:
         raise OptionError(f"search must be one of {', '.join(HOW)}; got {how}")
-    if seed < 0:
-        raise OptionError(f"seed must be 0 or more, got {seed}")
+    check_seed(seed)
 
 
 class Index:

@@ -1,5 +1,6 @@
 """Core-set selection: which faces stay, which go, and because of whom."""
 
+from facecore.manifest import dropped_path
 from facecore.select.central import Central
 from facecore.select.diffprob import DiffProb
 from facecore.select.facility_location import FacilityLocation
@@ -15,7 +16,6 @@ from facecore.select.run import Job, Selection, select
 from facecore.select.selector import Cut, Cutter, Fates, Limits, Selector
 from facecore.select.semdedup import SemDeDup
 from facecore.select.sparse import Sparse
-from facecore.select.write import dropped_path
 
 SELECTORS: dict[str, type[Selector]] = {
     Nms.name: Nms,

@@ -39,6 +39,10 @@ class Nms(Limits):
         if self.neighbours < 1:
             raise OptionError(f"neighbours must be 1 or more, got {self.neighbours}")
         check_search(self.search, self.seed)
+        if self.rank not in ("dataset", "confusable") and (self.neighbours, self.search) != (10, "auto"):
+            raise OptionError(
+                f"neighbours and search are of the ranks dataset and confusable, not of {self.rank}; leave them out"
+            )
 
     @property
     def limits(self) -> Limits:

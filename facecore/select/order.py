@@ -8,8 +8,8 @@ import numpy as np
 from facecore.embeddings import Embeddings
 from facecore.errors import DataError, OptionError
 from facecore.grid import LEVELS
-from facecore.manifest import check_manifest_path, read_manifest, write_manifest
-from facecore.provenance import Provenance, refuse_to_overwrite, sha256_of_file
+from facecore.manifest import check_manifest_path, dropped_path, read_manifest, write_manifest
+from facecore.provenance import Provenance, sha256_of_file
 from facecore.select.nms import Nms
 from facecore.select.run import Selection, Stage, summary
 from facecore.select.selector import KEPT
@@ -58,7 +58,7 @@ def take(order: Path, *, keep: float, out: Path, overwrite: bool = False) -> int
     Raises OptionError unless keep is in (0, 1] and leaves a row, DataError if it is no order or `out` is there.
     """
     check_keep(keep)
-    refuse_to_overwrite(out, overwrite=overwrite, inputs=[order])
+    check_room(out, order, overwrite=overwrite)
     check_manifest_path(out)
     table, made = read_manifest(order)
     if made is None or not made.options.get("order"):
@@ -67,5 +67,6 @@ def take(order: Path, *, keep: float, out: Path, overwrite: bool = False) -> int
     target.check_least(np.empty(0, np.int64))  # whether it leaves a row
     inputs, facts = {"manifest": sha256_of_file(order)}, {**made.facts, "kept": target.count}
     chosen = Provenance("take", {"keep": keep}, inputs, facts)
+    dropped_path(out).unlink(missing_ok=True)  # of the subset that was there: this one has none
     write_manifest(table.slice(0, target.count), out, chosen)
     return target.count

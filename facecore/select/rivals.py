@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from facecore.compiled import compiled, compiled_sums
 from facecore.embeddings import Vectors
-from facecore.errors import OptionError
+from facecore.errors import check_seed
 from facecore.grid import LEVELS, STEPS, Levels
 from facecore.select.cutting import RankedCutter
 from facecore.select.local import BY_VALUE, Rows
@@ -39,8 +39,7 @@ class Seeded(Rival):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.seed < 0:
-            raise OptionError(f"seed must be 0 or more, got {self.seed}")
+        check_seed(self.seed)
 
 
 def share_levels(shares: Shares) -> Levels:

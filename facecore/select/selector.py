@@ -102,6 +102,9 @@ class Limits:
     def __post_init__(self) -> None:
         if self.min_per_identity < 0:
             raise OptionError(f"min_per_identity must be 0 or more, got {self.min_per_identity}")
+        for name in ("min_per_identity", "max_per_identity"):
+            if (getattr(self, name) or 0) >= 1 << 31:  # a shard has fewer rows: they are counted in int32
+                raise OptionError(f"{name} must be below 2**31, got {getattr(self, name)}")
         if not 0 <= self.min_share <= 1:  # also refuses NaN
             raise OptionError(f"min_share is a share of an identity's faces, from 0 to 1; got {self.min_share:g}")
         if self.max_per_identity is not None and self.max_per_identity < max(1, self.min_per_identity):

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from facecore.embeddings import Embeddings
 from facecore.grid import to_cosines
-from facecore.manifest import RowGroups, rows_in_order
+from facecore.manifest import RowGroups, dropped_path, rows_in_order
 from facecore.parallel import in_order
 from facecore.provenance import Provenance, refuse_to_overwrite, written_whole
 from facecore.select.selector import KEPT, REASONS, Fates
@@ -19,19 +19,14 @@ Rows = npt.NDArray[np.int64]
 OWN_COLUMNS = ("sparsity", "suppression_cosine", "rival", "cosine", "reason")  # in place of those that rode along
 
 
-def dropped_path(subset: Path) -> Path:
-    """Where the faces that did not make it into a subset are listed: beside it."""
-    return subset.parent / f"{subset.stem}.dropped.parquet"
-
-
-def check_room(out: Path, store: Path, *, overwrite: bool) -> None:
+def check_room(out: Path, source: Path, *, overwrite: bool) -> None:
     """Raise DataError if one of the two files is there and not to be overwritten, or cannot be written.
 
     Dropped faces without their subset are of a run that was killed between the two, if that is still a .part.
     """
     stopped = not out.exists() and (out.parent / f"{out.name}.part").exists()
-    refuse_to_overwrite(out, overwrite=overwrite, inputs=[store])
-    refuse_to_overwrite(dropped_path(out), overwrite=overwrite or stopped, inputs=[store])
+    refuse_to_overwrite(out, overwrite=overwrite, inputs=[source])
+    refuse_to_overwrite(dropped_path(out), overwrite=overwrite or stopped, inputs=[source])
 
 
 def write_subset(

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from facecore.errors import OptionError
+from facecore.errors import OptionError, check_seed
 from facecore.images import Preprocess
 
 GENERATOR, FROM_MODEL, PARAMETRIC = "generator", "from-model", "parametric"
@@ -55,10 +55,11 @@ class SynthesisOptions:
     preprocess: Preprocess | None = None  # of the network of --from-model or --teacher; None: as its file says
 
     def __post_init__(self) -> None:
-        for name, least in (("size", 8), ("batch_size", 2), ("steps", 1), ("classes", 1), ("seed", 0)):
+        for name, least in (("size", 8), ("batch_size", 2), ("steps", 1), ("classes", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise OptionError(f"{name} must be at least {least}, got {value}")
+        check_seed(self.seed)
         if not 0 < self.crop <= 1:
             raise OptionError(f"crop is the fraction of an image to keep, in (0, 1]; got {self.crop:g}")
         if self.range not in ("auto", *RANGES):

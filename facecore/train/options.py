@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
-from facecore.errors import OptionError
+from facecore.errors import OptionError, check_seed
 from facecore.models import ARCHITECTURES
 from facecore.train.augment import AUGMENTATIONS, augmentations_of
 from facecore.train.head import LOSSES
@@ -67,10 +67,11 @@ class TrainOptions:
                 raise OptionError(f"{name} must be above 0, got {getattr(self, name):g}")
         if self.weight_decay < 0:
             raise OptionError(f"weight_decay must be 0 or more, got {self.weight_decay:g}")
-        for name, least in (("steps", 1), ("checkpoint_every", 1), ("workers", 1), ("seed", 0)):
+        for name, least in (("steps", 1), ("checkpoint_every", 1), ("workers", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise OptionError(f"{name} must be at least {least}, got {value}")
+        check_seed(self.seed)
         if self.batch_size < 2:
             raise OptionError(f"batch_size must be at least 2, batches are normalised; got {self.batch_size}")
         LOSSES[self.loss].check(self.angle_or_cosine)

@@ -30,10 +30,16 @@ from facecore.train.options import TrainOptions
 from facecore.train.sampling import Plan, Roster, check_batch
 from facecore.train.world import World, processes
 
-Measure = Callable[[Backbone], Mapping[str, Any]]  # what it finds has an `accuracy`, from 0 to 1
-
 WITHOUT_EFFECT = ("workers", "max_rejected")  # on a network that is trained to the end
 LAST_STEPS = 20  # whose mean loss is reported: one batch says little
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a network is measured by at every checkpoint."""
+
+    of: Callable[[Backbone], Mapping[str, Any]]  # what it finds has an `accuracy`, from 0 to 1
+    sha256: str  # of the pairs: accuracies on others are not to be compared
 
 
 def train(
@@ -173,7 +179,7 @@ class _Run:
         """What every measure finds of the network as it is now."""
         network = self._trainer.network.eval()
         try:
-            return {name: dict(measure(Live(network))) for name, measure in self._measures.items()}
+            return {name: dict(measure.of(Live(network))) for name, measure in self._measures.items()}
         finally:
             network.train()
 
@@ -245,5 +251,6 @@ class _Run:
 
     def _fingerprint(self) -> str:
         """What a checkpoint must be of: options and inputs, what is measured, and how many processes."""
-        facts = {"options": self._recorded_options(), "inputs": self._inputs, "measures": list(self._measures)}
+        measures = [[name, measure.sha256] for name, measure in self._measures.items()]
+        facts = {"options": self._recorded_options(), "inputs": self._inputs, "measures": measures}
         return sha256_of(canonical_json({**facts, "processes": self._world.size}))

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from facecore.errors import DataError
-from facecore.images import opened, to_rgb
+from facecore.images import opened_image, to_rgb
 
 SIDE = 112
 # Where eyes, nose and corners of the mouth lie in an aligned crop, x + iy in pixels of SIDE (insightface, arcface_dst).
@@ -46,7 +46,7 @@ def aligned(data: bytes, landmarks: npt.NDArray[np.floating[Any]]) -> bytes:
     back, start = 1 / a, -b / a  # from the crop into the image
     # landmarks count from the centre of the first pixel, Pillow from its corner
     start += (0.5 + 0.5j) - back * (0.5 + 0.5j)
-    with opened(data) as image:
+    with opened_image(data) as image:
         rgb = to_rgb(image)
     coefficients = (back.real, -back.imag, start.real, back.imag, back.real, start.imag)
     crop = rgb.transform((SIDE, SIDE), Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR)

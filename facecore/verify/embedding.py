@@ -126,5 +126,5 @@ def _read_part(path: Path, vectors: Floats) -> bool:
 
 
 def _write_part(path: Path, vectors: Floats) -> None:
-    with written_whole(path) as part, part.open("wb") as stream:
+    with written_whole(path, shared=True) as part, part.open("wb") as stream:
         np.save(stream, vectors)

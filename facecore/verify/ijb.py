@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from facecore.errors import DataError
-from facecore.images import Floats, opened
+from facecore.images import Floats, opened_image
 from facecore.readers.files import leads_out, read_below
 from facecore.verify.align import SIDE, aligned
 from facecore.verify.meta import read_columns, read_table_columns
@@ -138,7 +138,7 @@ def _size(path: Path) -> int:
 
 def _is_aligned(root: Path, name: str) -> bool:
     try:
-        with opened(read_below(root, name)) as image:
+        with opened_image(read_below(root, name)) as image:
             return image.size == (SIDE, SIDE)
     except (DataError, OSError):  # it will be rejected with a reason when its turn comes
         return False
