@@ -1,6 +1,6 @@
 """How each result about what networks learn is told: the lines of a Markdown table, and what is said under it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from told import Result, table
@@ -110,8 +110,16 @@ def _decides(result: Result) -> list[str]:
             [f"{method} above {RANDOM}", *(_above(at.get(method, {}), "above_random") for _, at in places)]
             for method in methods
         ),
+        [f"what is above {RANDOM}, beyond noise", *(_beyond_noise(at.values()) for _, at in places)],
     ]
     return table(["", *(name for name, _ in places)], rows)
+
+
+def _beyond_noise(rows: Iterable[Mapping[str, Any]]) -> str:
+    better = [
+        of["method"] for of in rows if of.get("above_random_half") and of["above_random"] > of["above_random_half"]
+    ]
+    return ", ".join(sorted(better)) or "nothing"
 
 
 def _t(of: Mapping[str, Any]) -> str:

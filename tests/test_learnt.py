@@ -99,6 +99,7 @@ def test_the_longest_training_on_60_percent_decides():
         "| t* of nms | 0.90 |  |",
         "| herding above random |  | +0.20 +- 0.50, noise |",
         "| nms above random | +2.50 +- 0.50 |  |",
+        "| what is above random, beyond noise | nms | nothing |",
     ]
 
 
