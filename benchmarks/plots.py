@@ -24,8 +24,8 @@ def which_rank(result: Mapping[str, Any], out: Path) -> None:
         if _lines(pool["rows"], steps)
     ]
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 3.9 * len(panels)), layout="constrained")
-        axes = figure.subplots(len(panels), squeeze=False).flatten().tolist()
+        figure = Figure(figsize=(4.7 * len(panels), 3.7), layout="constrained")
+        axes = figure.subplots(1, len(panels), squeeze=False).flatten().tolist()
         for panel, (pool, steps) in zip(axes, panels, strict=True):
             panel.set_title(f"trained on {pool['pool']}, tested on {pool['protocol']}", loc="left", size=10)
             _panel(panel, pool["rows"], steps)

@@ -84,9 +84,9 @@ def _folds(points: Sequence[dict[str, Any]], place: Place, method: str) -> Folds
 
 
 def _max_cosine(points: Sequence[dict[str, Any]], place: Place, method: str) -> float | None:
-    """The median over seeds, to three places."""
+    """The median over seeds, to four places."""
     found = [point["max_cosine"] for point in _at(points, place, method) if point["max_cosine"] is not None]
-    return round(statistics.median(found), 3) if found else None
+    return round(statistics.median(found), 4) if found else None
 
 
 def _above(ours: Folds, theirs: Folds) -> Interval | None:
