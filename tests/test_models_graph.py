@@ -302,7 +302,7 @@ REFUSED = {
         ": facecore cannot train or quantize MaxPool with ceil_mode; export the network without it",
     ),
     "gram": (
-        [node("Flatten", "in", "f"), node("Gemm", "f f", "out", transB=1)],
+        [node("Flatten", "in", "f"), node("Gemm", "f f", "g", transB=1), node("Add", "g f", "out")],
         ": facecore cannot train or quantize Gemm with computed parameters; export the network without it",
     ),
 }
