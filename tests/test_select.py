@@ -573,11 +573,11 @@ def test_the_guard_leaves_the_floor(tmp_path):
         ({"neighbours": 0}, "neighbours must be 1 or more, got 0"),
         (
             {"neighbours": 77},
-            "neighbours and search are of the ranks dataset and confusable, not of identity; leave them out",
+            "neighbours is of the ranks dataset and confusable, not of identity; leave it out",
         ),
         (
             {"rank": "random", "search": "exact"},
-            "neighbours and search are of the ranks dataset and confusable, not of random; leave them out",
+            "search is of the ranks dataset and confusable, not of random; leave it out",
         ),
         ({"seed": -1}, "seed must be 0 or more, got -1"),
         ({"seed": 1 << 64}, "seed must be below 2**64, got 18446744073709551616"),

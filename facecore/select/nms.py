@@ -39,10 +39,9 @@ class Nms(Limits):
         if self.neighbours < 1:
             raise OptionError(f"neighbours must be 1 or more, got {self.neighbours}")
         check_search(self.search, self.seed)
-        if self.rank not in ("dataset", "confusable") and (self.neighbours, self.search) != (10, "auto"):
-            raise OptionError(
-                f"neighbours and search are of the ranks dataset and confusable, not of {self.rank}; leave them out"
-            )
+        for name, default in (("neighbours", 10), ("search", "auto")):
+            if self.rank not in ("dataset", "confusable") and getattr(self, name) != default:
+                raise OptionError(f"{name} is of the ranks dataset and confusable, not of {self.rank}; leave it out")
 
     @property
     def limits(self) -> Limits:
