@@ -78,7 +78,7 @@ def test_nms_says_how_many_pairs_are_as_near(tmp_path):
     )
 
 
-def test_nms_says_nothing_of_pairs_where_there_are_none(tmp_path):
+def test_nms_says_that_there_are_no_pairs(tmp_path):
     store, out = stored(tmp_path, people_at((0,), (10,))).path, tmp_path / "subset.parquet"
     done = CliRunner().invoke(main, ["nms", "--keep", "1", "--embeddings", str(store), "--out", str(out)])
-    assert done.output.splitlines()[2:] == ["t* = -1.0000: a near-duplicate has a kept rival with a cosine above it"]
+    assert done.output.splitlines()[2:] == ["no identity has two faces, so there are no near-duplicates"]
