@@ -56,7 +56,7 @@ def check_manifest(table: pa.Table, where: Path) -> None:
     # as large_string, for all of them may take more than the 2 GiB that a table of strings may hold
     repeated = len(table) - pc.count_distinct(table["face_id"].cast(pa.large_string())).as_py()
     if repeated:
-        raise DataError(f"{where}: {repeated:,} face_id occur more than once; each face needs its own")
+        raise DataError(f"{where}: {repeated:,} faces repeat the face_id of another; each face needs its own")
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:

@@ -213,7 +213,7 @@ BAD_TABLES = {
     "numbers": ({"identity": [1, 2]}, ": column identity is int64, not string; cast it and write the file again"),
     "no identity": ({"identity": ["ann", ""]}, ": column identity is empty for 1 faces; every face needs one"),
     "a null": ({"source": ["x", None]}, ": column source has 1 nulls; every face needs one"),
-    "a name twice": ({"face_id": ["x", "x"]}, ": 1 face_id occur more than once; each face needs its own"),
+    "a name twice": ({"face_id": ["x", "x"]}, ": 1 faces repeat the face_id of another; each face needs its own"),
     "no rows": (
         {name: pa.array([], pa.string()) for name in ("face_id", "identity", "source")},
         " lists no faces; choose another manifest",

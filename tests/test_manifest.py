@@ -84,7 +84,7 @@ def test_what_is_no_manifest(tmp_path):
         ),
         (
             with_column("face_id", pa.array(["x", "x", "x"])),
-            f"{path}: 2 face_id occur more than once; each face needs its own",
+            f"{path}: 2 faces repeat the face_id of another; each face needs its own",
         ),
         (
             with_column("face_id", pa.array(["", "x", "y"])),

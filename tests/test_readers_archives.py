@@ -128,7 +128,7 @@ def test_a_face_id_twice(tmp_path):
         for kind, data in (("jpg", b""), ("json", b'{"identity":1,"face_id":"q"}'))
     ]
     path = tar_of(tmp_path / "a.tar", parts)
-    assert refusal(open_dataset, path) == f"{path}: 1 face_id occur more than once; each face needs its own"
+    assert refusal(open_dataset, path) == f"{path}: 1 faces repeat the face_id of another; each face needs its own"
 
 
 @pytest.mark.parametrize("left", [0, 100, 512, 700, 1024, 3000, 4096])
@@ -349,7 +349,7 @@ def test_parquet_that_is_amiss(tmp_path):
         f"{path} has 2 columns of bytes, one, two; name the one with the encoded images image"
     )
     parquet(path, {"image": [b"x", b"y"], "label": [1, 2], "face_id": ["q", "q"]})
-    assert refusal(open_dataset, path) == f"{path}: 1 face_id occur more than once; each face needs its own"
+    assert refusal(open_dataset, path) == f"{path}: 1 faces repeat the face_id of another; each face needs its own"
     parquet(path, {"image": [b"x"], "label": pa.array([None], pa.int64())})
     assert refusal(open_dataset, path).startswith(f"no images in {path}; its Parquet files have no rows with")
     path.write_bytes(path.read_bytes()[:-9])
@@ -428,11 +428,11 @@ def test_a_list_of_absolute_paths_and_a_root_by_another_name(images, tmp_path, m
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("bo/1.jpg 1\nbo//1.jpg 2\nbo/./1.jpg 3", ": 2 face_id occur more than once; each face needs its own"),
+        ("bo/1.jpg 1\nbo//1.jpg 2\nbo/./1.jpg 3", ": 2 faces repeat the face_id of another; each face needs its own"),
         ("a.jpg", ", line 1: expected an image's path, a space and a label; mend it"),
         ("bo/1.jpg 1\n../x.jpg 2", ", line 2: '../x.jpg' does not lie below {root}; say with --images what does"),
         ("/x.jpg 2", ", line 1: '/x.jpg' does not lie below {root}; say with --images what does"),
-        ("bo/1.jpg 1\nbo/1.jpg 2", ": 1 face_id occur more than once; each face needs its own"),
+        ("bo/1.jpg 1\nbo/1.jpg 2", ": 1 faces repeat the face_id of another; each face needs its own"),
     ],
 )
 def test_a_list_that_is_amiss(images, text, line):
