@@ -78,6 +78,13 @@ def test_nms_says_how_many_pairs_are_as_near(tmp_path):
     )
 
 
+def test_nms_tells_no_share_where_it_saw_no_pair_though_there_are_some(tmp_path, monkeypatch):
+    monkeypatch.setattr(pairs, "PIECES", 1)
+    store, out = stored(tmp_path, people_at((0,), (0, 10)), [1]).path, tmp_path / "subset.parquet"
+    done = CliRunner().invoke(main, ["nms", "--max-cosine", "0.5", "--embeddings", str(store), "--out", str(out)])
+    assert done.output.splitlines()[2:] == ["t* = 0.5000: a near-duplicate has a kept rival with a cosine above it"]
+
+
 def test_nms_says_that_there_are_no_pairs(tmp_path):
     store, out = stored(tmp_path, people_at((0,), (10,))).path, tmp_path / "subset.parquet"
     done = CliRunner().invoke(main, ["nms", "--keep", "1", "--embeddings", str(store), "--out", str(out)])

@@ -60,12 +60,13 @@ def _say_threshold(max_cosine: float, embeddings: Path) -> None:
     from facecore.embeddings import Embeddings
     from facecore.select import share_of_pairs_above
 
-    share = share_of_pairs_above(Embeddings.open(embeddings), max_cosine)
-    if share is None:
+    store = Embeddings.open(embeddings)
+    if store.identities == store.rows:
         click.echo("no identity has two faces, so there are no near-duplicates")
         return
-    pairs = f"as {100 * share:.1f} % of the pairs of one identity have"
-    click.echo(f"t* = {max_cosine:.4f}: a near-duplicate has a kept rival with a cosine above it, {pairs}")
+    share = share_of_pairs_above(store, max_cosine)  # None where none of those looked at has two
+    pairs = "" if share is None else f", as {100 * share:.1f} % of the pairs of one identity have"
+    click.echo(f"t* = {max_cosine:.4f}: a near-duplicate has a kept rival with a cosine above it{pairs}")
 
 
 def _select(
