@@ -1,12 +1,13 @@
 """How few faces will do: what networks lose that were quantized on more and more faces.
 
-python benchmarks/how_few.py FOLDER
+python benchmarks/how_few.py FOLDER [FOLDER ...]
 
-The folder is one that pipelines/small_data.py filled, complete or not.
+The folders are those that pipelines/small_data.py filled, complete or not.
 """
 
 import json
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,12 +22,14 @@ from facecore.readers import open_dataset
 SAME = ("bits", "faces", "loss", "method")  # points that differ in their seed alone
 
 
-def found(folder: Path) -> dict[str, Any]:
+def found(folders: Sequence[Path]) -> dict[str, Any]:
     """The means over seeds, in points of accuracy lost."""
-    points = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*/point.json"))]
+    points = [
+        json.loads(path.read_text(encoding="utf-8")) for of in folders for path in sorted(of.glob("*/point.json"))
+    ]
     if len({(point["protocol"], point["steps"]) for point in points}) != 1:
         raise SystemExit(
-            f"{folder} holds no points, or points of other steps or protocols; give those folders of their own"
+            f"{', '.join(map(str, folders))}: no points, or points of other steps or protocols; tell those apart"
         )
     rows = []
     for way in dict.fromkeys(tuple(point[name] for name in SAME) for point in points):
@@ -54,10 +57,12 @@ def smallest(folder: Path) -> Path:
 def main() -> None:
     """Collect and write the result."""
     parser = arguments(__doc__, "how_few")
-    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER")
     given = parser.parse_args()
+    if not (given.smoke or given.folders):
+        parser.error("name folders that pipelines/small_data.py filled")
     with TemporaryDirectory() as temporary:
-        result = found(smallest(Path(temporary)) if given.smoke else given.folder)
+        result = found([smallest(Path(temporary))] if given.smoke else given.folders)
     write_result(given.out, result)
 
 

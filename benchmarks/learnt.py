@@ -8,6 +8,7 @@ from told import Result, table
 from facecore.curve.options import ALL
 from facecore.curve.pools import RANDOM
 
+PER_IDENTITY = "random-per-identity"  # in SELECTORS: the fair way to thin out a data set blindly
 DECIDES = 0.6  # the fraction at which ranks are compared: the paper's
 PUBLISHED = {  # points that QuantFace's MobileFaceNet loses with real faces (arXiv 2206.10526, its table of results)
     "w8a8": {"LFW": 0.12, "CFP-FP": 0.75},
@@ -110,16 +111,20 @@ def _decides(result: Result) -> list[str]:
             [f"{method} above {RANDOM}", *(_above(at.get(method, {}), "above_random") for _, at in places)]
             for method in methods
         ),
-        [f"what is above {RANDOM}, beyond noise", *(_beyond_noise(at.values()) for _, at in places)],
+        *(
+            [f"what is above {other}, beyond noise", *(_beyond_noise(at.values(), other) for _, at in places)]
+            for other in (RANDOM, PER_IDENTITY)
+        ),
     ]
     return table(["", *(name for name, _ in places)], rows)
 
 
-def _beyond_noise(rows: Iterable[Mapping[str, Any]]) -> str:
-    better = [
-        of["method"] for of in rows if of.get("above_random_half") and of["above_random"] > of["above_random_half"]
-    ]
-    return ", ".join(sorted(better)) or "nothing"
+def _beyond_noise(rows: Iterable[Mapping[str, Any]], other: str) -> str:
+    """The methods that are above another; nothing where nothing was compared with it."""
+    name = f"above_{other.replace('-', '_')}"
+    compared = [of for of in rows if of.get(f"{name}_half")]
+    better = sorted(of["method"] for of in compared if of[name] > of[f"{name}_half"])
+    return ", ".join(better) or "nothing" if compared else ""
 
 
 def _t(of: Mapping[str, Any]) -> str:

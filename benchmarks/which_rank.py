@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from click.testing import CliRunner
+from learnt import PER_IDENTITY
 from record import arguments, recipe, write_result
 from sources import example
 
@@ -47,7 +48,7 @@ def found(name: str, folders: Sequence[Path]) -> dict[str, Any]:
     by_place = {(Place(point["fraction"], point["steps"]), point["method"]) for point in points}
     rows = []
     for place, method in sorted(by_place):
-        ours, random = _folds(points, place, method), _folds(points, place, RANDOM)
+        ours, random, each = (_folds(points, place, of) for of in (method, RANDOM, PER_IDENTITY))
         faces = next(point["faces"] for point in points if point["fraction"] == place.keep)
         rows.append(
             {
@@ -55,6 +56,7 @@ def found(name: str, folders: Sequence[Path]) -> dict[str, Any]:
                 "max_cosine": _max_cosine(points, place, method),
                 **_told("accuracy", over_seeds(np.array([of.mean() for of in ours.values()]))),
                 **(_told("above_random", _above(ours, random)) if method not in (ALL, RANDOM) else {}),
+                **(_told("above_random_per_identity", _above(ours, each)) if method not in (ALL, PER_IDENTITY) else {}),
                 **_told("above_whole_epochs", _above_whole(points, ours, round(place.steps / place.keep), method)),
                 **_told("above_whole_steps", _above_whole(points, ours, place.steps, method)),
             }

@@ -37,6 +37,7 @@ def pool(tmp_path):
         point(tmp_path, "all", 1.0, seed, 4)
         point(tmp_path, "random", 0.5, seed, 0, faces=5)
         point(tmp_path, "nms", 0.5, seed, 1 + seed, faces=5)
+        point(tmp_path, "random-per-identity", 0.5, seed, 0.5, faces=5)
         point(tmp_path, "random", 0.5, seed, -6, steps=5, faces=5)
         point(tmp_path, "nms", 0.5, seed, -9, steps=5, faces=5)
     point(tmp_path, "kcenter", 0.5, 0, 3, faces=5)
@@ -49,18 +50,23 @@ def test_every_place_is_compared_with_random_and_with_the_whole_pool(pool):
         (1.0, 10, "all", 79.0),
         (0.5, 10, "kcenter", 78.0),
         (0.5, 10, "nms", 76.5),
+        (0.5, 10, "random-per-identity", 75.5),
         (0.5, 10, "random", 75.0),
         (0.5, 5, "random", 69.0),
         (0.5, 5, "nms", 66.0),
     ]
     assert {row["method"]: row["max_cosine"] for row in pool["rows"]} == {
         **{"nms": 0.805},  # the median of two seeds
-        **{"all": None, "kcenter": None, "random": None},
+        **{"all": None, "kcenter": None, "random": None, "random-per-identity": None},
     }
     above = {(row["method"], row["steps"]): row.get("above_random") for row in pool["rows"]}
     assert above[("nms", 10)] == pytest.approx(1.5)
     assert above[("nms", 5)] == pytest.approx(-3.0)
     assert above[("random", 10)] is above[("all", 10)] is above[("kcenter", 10)] is None  # of itself; one seed
+    fair = {(row["method"], row["steps"]): row.get("above_random_per_identity") for row in pool["rows"]}
+    assert fair[("nms", 10)] == pytest.approx(1.0)
+    assert fair[("random", 10)] == pytest.approx(-0.5)
+    assert fair[("random-per-identity", 10)] is fair[("nms", 5)] is fair[("all", 10)] is None
     steps = {(row["method"], row["steps"]): row.get("above_whole_steps") for row in pool["rows"]}
     epochs = {(row["method"], row["steps"]): row.get("above_whole_epochs") for row in pool["rows"]}
     assert steps[("nms", 10)] == pytest.approx(-2.5)
@@ -74,6 +80,7 @@ def test_the_longest_training_on_60_percent_decides():
 
     more = {"above_random": 2.5, "above_random_half": 0.5}
     noise = {"above_random": 0.2, "above_random_half": 0.5}
+    fair = {"above_random_per_identity": 0.6, "above_random_per_identity_half": 0.5}
     one = [
         row("all", 1, 20, 90),
         row("all", 1, 10, 85),
@@ -81,7 +88,7 @@ def test_the_longest_training_on_60_percent_decides():
         row("nms", 0.6, 10, 82, max_cosine=0.9, **more),
     ]
     older = [row("random", 0.6, 5, 70), row("nms", 0.6, 5, 60, **noise)]
-    other = [row("random", 0.6, 30, 75), row("herding", 0.6, 30, 75.2, **noise), row("random", 0.2, 40, 50)]
+    other = [row("random", 0.6, 30, 75), row("herding", 0.6, 30, 75.2, **noise, **fair), row("random", 0.2, 40, 50)]
     pools = [("one", [*one, *older]), ("other", other), ("no 60 percent", [row("random", 0.2, 40, 50)])]
     result = {
         "pools": [
@@ -100,6 +107,7 @@ def test_the_longest_training_on_60_percent_decides():
         "| herding above random |  | +0.20 +- 0.50, noise |",
         "| nms above random | +2.50 +- 0.50 |  |",
         "| what is above random, beyond noise | nms | nothing |",
+        "| what is above random-per-identity, beyond noise |  | herding |",
     ]
 
 
