@@ -274,6 +274,7 @@ def test_hugging_face_layout(tmp_path):
     [
         (pa.array([b"0", b"1"], pa.binary()), pa.array([3, 4], pa.uint8())),
         (pa.array([b"0", b"1"], pa.large_binary()), pa.array(["3", "4"], pa.large_string())),
+        (pa.array([b"0", b"1"]).cast("binary_view"), pa.array(["3", "4"]).cast("string_view")),
         (pa.array([b"0", b"1"], pa.binary()).dictionary_encode(), pa.array(["3", "4"]).dictionary_encode()),
         (structs(b"0", b"1"), pa.array([3, 4], pa.int64()).dictionary_encode()),
     ],

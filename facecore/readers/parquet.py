@@ -191,8 +191,7 @@ def _image_column(schema: pa.Schema, path: Path) -> str:
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        return _holds_bytes(kind.value_type)
+    kind = plain_type(kind)
     if pa.types.is_struct(kind):
         return kind.get_field_index("bytes") >= 0 and _holds_bytes(kind.field("bytes").type)
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
