@@ -357,6 +357,21 @@ def test_the_record_of_another_store(tampered):
     )
 
 
+def test_the_store_of_other_faces(tampered, tmp_path):
+    tampered.nms()
+    tampered.store = tmp_path / "other"
+    write_store(tampered.store, [random_faces(5, [2, 3])])
+    metadata = tampered.store / "metadata" / "metadata_00000.parquet"
+    table = pq.read_table(metadata)
+    pq.write_table(table.set_column(0, "face_id", pa.array([f"ann/{row}" for row in range(5)])), metadata)
+    assert tampered.fails("faces", "contents", "facts", "count", hashes=False).startswith(
+        "FAILED  faces           52 of 52: ann/0 is missing; "
+    )
+    found = audit(tampered.subset, tampered.store, hashes=False)
+    assert line(found, "count") == "FAILED  count           1 of 1: 0 are kept, 3 were asked for"
+    assert line(found, "reasons") == "-       reasons         5 faces left out, of identities that lack one"
+
+
 def turned(store, row):
     """Change a vector of the first shard and keep its length."""
     path = store / "img_emb" / "img_emb_00000.npy"
@@ -425,7 +440,7 @@ def test_a_face_nobody_knows(tampered):
     tampered.nms()
     edit(tampered.dropped, lambda table: put(twice(1)(table), "face_id", 1, "p000/9999"))
     assert tampered.fails("faces") == (
-        "FAILED  faces           1 of 47: p000/9999 in subset.dropped.parquet is not of the store, or not in its order"
+        "FAILED  faces           1 of 48: p000/9999 in subset.dropped.parquet is not of the store, or not in its order"
     )
 
 
@@ -433,7 +448,7 @@ def test_a_face_nobody_knows_at_the_end(tampered):
     kept, _ = tampered.nms()
     edit(tampered.subset, lambda table: put(twice(len(kept) - 1)(table), "face_id", len(kept), "z/0"))
     assert tampered.fails("faces") == (
-        "FAILED  faces           1 of 47: z/0 in subset.parquet is not of the store, or not in its order"
+        "FAILED  faces           1 of 48: z/0 in subset.parquet is not of the store, or not in its order"
     )
 
 

@@ -20,6 +20,7 @@ class Recount:
     below: int = 0  # faces that stay one level below
     unsure: int = 0  # identities in which the last bits of a cosine decide
     unclear: int = 0  # identities in which what is claimed does not tell, either
+    missing: int = 0  # faces of identities of which one is missing, to which the rule was not applied
     excused: int = 0  # pairs nearer than t* that a floor above 1 brought back
     latest: list["Latest"] = field(default_factory=list)
 
@@ -29,6 +30,7 @@ class Recount:
         self.below += other.below
         self.unsure += other.unsure
         self.unclear += other.unclear
+        self.missing += other.missing
         self.excused += other.excused
         self.latest += other.latest
 

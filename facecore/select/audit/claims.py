@@ -149,7 +149,9 @@ def _next_rows(stream: _Stream, face_id: pa.Array, findings: Findings) -> tuple[
 
 
 def _strangers(face_id: pa.ChunkedArray, path: Path, findings: Findings) -> None:
-    findings.add("faces", 0, face_id, lambda name: f"{name} in {path.name} is not of the store, or not in its order")
+    findings.add(
+        "faces", len(face_id), face_id, lambda name: f"{name} in {path.name} is not of the store, or not in its order"
+    )
 
 
 def _compare(said: pa.Table, there: pa.Table, findings: Findings) -> None:

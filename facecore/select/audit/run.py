@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from facecore.embeddings import Buffers, Embeddings, Piece
-from facecore.errors import DataError
+from facecore.errors import DataError, counted
 from facecore.grid import LEVELS, STEPS
 from facecore.manifest import provenance_of
 from facecore.parallel import cores, in_order
@@ -99,7 +99,7 @@ class _Pass:
         whole = np.add.reduceat(claims.fate == MISSING, starts[:-1], dtype=np.int64) == 0
         if not whole.all():
             rows = rows[np.repeat(whole, np.diff(starts))]
-            recount.unsure += len(vectors) - len(rows)
+            recount.missing += len(vectors) - len(rows)
             vectors, claims = vectors[rows], claims.of(rows)
             starts = np.concatenate([[0], np.cumsum(np.diff(starts)[whole])])
         if len(rows):
@@ -111,7 +111,7 @@ class _Pass:
     def _check_facts(self) -> None:
         store, record = self._store, self._record
         counts = dict(zip(FATES, self._fates.tolist(), strict=True))
-        counted = {
+        found = {
             "faces": store.rows,
             "identities": sum(len(store.starts(number)) - 1 for number in range(len(store))),
             "kept": counts.pop("kept"),
@@ -119,9 +119,9 @@ class _Pass:
             "dropped": {fate: count for fate, count in counts.items() if count and fate != "missing"},
             "max_cosine": self._grid_cosine(),
         }
-        wrong = [name for name, value in counted.items() if record.facts.get(name) != value]
+        wrong = [name for name, value in found.items() if record.facts.get(name) != value]
         self._findings.add(
-            "facts", len(counted), wrong, lambda name: f"{name} is {counted[name]}, not {record.facts.get(name)}"
+            "facts", len(found), wrong, lambda name: f"{name} is {found[name]}, not {record.facts.get(name)}"
         )
 
     def _grid_cosine(self) -> float:
@@ -136,9 +136,12 @@ class _Pass:
         if target is None:
             return
         kept, recount = int(self._fates[KEPT]), self._recount
-        self._findings.add("count", kept, [] if kept == target else [f"{kept:,} are kept, {target:,} were asked for"])
+        self._findings.add(
+            "count", max(kept, 1), [] if kept == target else [f"{kept:,} are kept, {target:,} were asked for"]
+        )
         if self._record.rule is not None:
-            reached, needed = recount.at + recount.unsure >= target, recount.below - recount.unsure < target
+            unknown = recount.unsure + recount.missing
+            reached, needed = recount.at + unknown >= target, recount.below - unknown < target
             what = f"{recount.at:,} stay at t*, {recount.below:,} one level below, {target:,} were asked for"
             self._findings.add("threshold", recount.at, [] if reached and needed else [what])
 
@@ -160,8 +163,11 @@ class _Pass:
             notes["pairs"] = f"{record.method} does not promise it"
         if record.max_per_identity is None:
             notes["maximum"] = "no maximum was asked for"
+        if recount.missing:
+            left_out = f"{counted(recount.missing, 'face')} left out, of identities that lack one"
+            notes |= dict.fromkeys(("suppression", "sparsity", "reasons", "trimmed"), left_out)
         for name, count in (("reasons", recount.unclear), ("trimmed", recount.unsure)):
             if count:
-                notes[name] = f"{count:,} identities left out, where the last bits of a cosine decide"
+                notes[name] = f"{counted(count, 'identity')} left out, where the last bits of a cosine decide"
         if recount.excused:
             notes["pairs"] = f"{recount.excused:,} pairs are nearer to hold {record.floor}"
