@@ -25,12 +25,6 @@ SHARED = "shard_index"  # the option of a task in an array, which writes one par
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def counted(count: int, noun: str) -> str:
-    """Such as 1 face, 2 faces, 1,000 identities."""
-    nouns = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
-    return f"{count:,} {noun if count == 1 else nouns}"
-
-
 def verbose(function: _Function) -> _Function:
     """Give a command -v."""
 

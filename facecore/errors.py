@@ -36,6 +36,20 @@ def printable(text: str) -> str:
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
+def counted(count: int, noun: str) -> str:
+    """Such as 1 face, 2 faces, 1,000 identities."""
+    nouns = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count:,} {noun if count == 1 else nouns}"
+
+
+def check_max_rejected(max_rejected: float) -> None:
+    """Raise OptionError unless a share of the faces is one, from 0 to 1."""
+    if not 0 <= max_rejected <= 1:
+        raise OptionError(
+            f"max_rejected is the fraction of the faces that may be rejected, in [0, 1]; got {max_rejected}"
+        )
+
+
 def check_seed(seed: int) -> None:
     """Raise OptionError unless a seed is from 0 to 2**64 - 1, what every draw of facecore takes."""
     if seed < 0:

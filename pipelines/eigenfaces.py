@@ -65,7 +65,7 @@ def main(faces: Path, out: Path, components: int, count: int, seed: int, overwri
     refuse_to_overwrite(out, overwrite=overwrite, inputs=[faces])
     pixels = torch.from_numpy(drawn(faces, count, seed))
     if len(pixels) <= components:
-        raise DataError(f"{faces} has {len(pixels):,} faces to learn from; ask for fewer --components than that")
+        raise DataError(f"{faces}: {len(pixels):,} faces make fewer than {components:,} --components; ask for fewer")
     torch.manual_seed(seed)  # of the randomised decomposition
     _, spread, directions = torch.pca_lowrank(pixels, q=components)
     scaled = (directions * spread / (len(pixels) - 1) ** 0.5).T.contiguous()

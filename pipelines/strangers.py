@@ -17,8 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from facecore.cli.group import Recipe, overwrite
-from facecore.commands import counted
-from facecore.errors import DataError, OptionError
+from facecore.errors import DataError, OptionError, counted
 from facecore.parquet import check_expansion
 from facecore.provenance import refuse_to_overwrite, write_text_whole
 from facecore.verify import open_protocol

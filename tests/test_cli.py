@@ -18,7 +18,7 @@ from test_models_onnx import small, written
 from test_quantize import network
 
 from facecore.cli import main
-from facecore.commands import counted
+from facecore.errors import counted
 from facecore.manifest import read_manifest
 from facecore.select import SELECTORS
 

@@ -72,8 +72,8 @@ def test_nms_says_how_many_pairs_are_as_near(tmp_path):
         [
             f"{out}: 4 of 5 faces, 2 of 2 identities",
             f"{tmp_path / 'subset.dropped.parquet'}: 1 near-duplicate",
-            "t* = 0.6000: a near-duplicate has a kept rival with a cosine above it, as 50.0 % of the pairs of one "
-            "identity have",
+            "t* = 0.6000: a near-duplicate has a kept rival with a cosine above it; of all pairs of one identity "
+            "50.0 % are above it",
         ],
     )
 

@@ -292,7 +292,7 @@ def test_a_proxy_of_all_identities_is_compared_with_the_teacher(tmp_path):
         ("swell faces faces/in", "faces/in lies in faces, from which it would be made; choose another folder"),
         (
             "eigenfaces faces generator.onnx",
-            "faces has 16 faces to learn from; ask for fewer --components than that",
+            "faces: 16 faces make fewer than 256 --components; ask for fewer",
         ),
         ("eigenfaces faces generator.pt", "generator.pt will be an ONNX file; give it a name that ends in .onnx"),
         (

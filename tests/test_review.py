@@ -162,7 +162,7 @@ def test_conflicts_refuses(planted, tmp_path):
     one = stored(tmp_path / "one", [unit(np.ones((3, 4)))])
     assert refusal(conflicts, one, tmp_path / "new.parquet") == (
         "DataError",
-        f"{one} holds 1 identities, and a conflict takes two; choose another store",
+        f"{one} holds 1 identity, and a conflict takes two; choose another store",
     )
     for name in ("min_centre_cosine", "min_other_cosine", "max_own_cosine"):
         line = f"{name} must be from -1 to 1, got 1.5"

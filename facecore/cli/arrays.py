@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from facecore.commands import counted
-from facecore.errors import OptionError
+from facecore.errors import OptionError, counted
 from facecore.pool import Task
 
 if TYPE_CHECKING:

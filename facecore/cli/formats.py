@@ -7,8 +7,8 @@ import click
 import numpy as np
 
 from facecore.cli.group import images, overwrite, stage
-from facecore.commands import FILE, PLACE, counted
-from facecore.errors import OptionError
+from facecore.commands import FILE, PLACE
+from facecore.errors import OptionError, counted
 
 if TYPE_CHECKING:  # at run time the command imports its own stage
     from facecore.export import ExportOptions

@@ -10,8 +10,8 @@ import click
 
 from facecore.cli.curves import run_curve
 from facecore.cli.group import arch, images, model, overwrite, stage
-from facecore.commands import FILE, PLACE, counted
-from facecore.errors import OptionError
+from facecore.commands import FILE, PLACE
+from facecore.errors import OptionError, counted
 
 if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes seconds
     from facecore.demo import DemoOptions

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 from facecore.cli.group import main, overwrite, stage
-from facecore.commands import FILE, PLACE, counted, verbose
+from facecore.commands import FILE, PLACE, verbose
+from facecore.errors import counted
 
 if TYPE_CHECKING:  # at run time each command imports its own stage
     from facecore.report import ReportOptions

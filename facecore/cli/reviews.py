@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 from facecore.cli.group import arch, images, overwrite, stage, threads
-from facecore.commands import FILE, PLACE, counted
+from facecore.commands import FILE, PLACE
+from facecore.errors import counted
 
 if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes seconds
     from facecore.review import ConflictOptions, OverlapOptions

@@ -8,8 +8,8 @@ import click
 from facecore.claims import claimed
 from facecore.cli.arrays import array, task_of
 from facecore.cli.group import arch, images, main, model, overwrite, stage
-from facecore.commands import FILE, PLACE, counted, verbose
-from facecore.errors import OptionError
+from facecore.commands import FILE, PLACE, verbose
+from facecore.errors import OptionError, counted
 from facecore.pool import Task
 
 if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes seconds

@@ -8,8 +8,8 @@ import click
 
 from facecore.cli.arrays import array, do_merge, do_share, merging, task_of
 from facecore.cli.group import embeddings, main, overwrite, stage, threads
-from facecore.commands import FILE, PLACE, StageCommand, counted, verbose
-from facecore.errors import DataError, OptionError
+from facecore.commands import FILE, PLACE, StageCommand, verbose
+from facecore.errors import DataError, OptionError, counted
 
 if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes seconds
     from facecore.select import Job, Nms, Selection, Selector
@@ -65,7 +65,7 @@ def _say_threshold(max_cosine: float, embeddings: Path) -> None:
         click.echo("no identity has two faces, so there are no near-duplicates")
         return
     share = share_of_pairs_above(store, max_cosine)  # None where none of those looked at has two
-    pairs = "" if share is None else f", as {100 * share:.1f} % of the pairs of one identity have"
+    pairs = "" if share is None else f"; of all pairs of one identity {100 * share:.1f} % are above it"
     click.echo(f"t* = {max_cosine:.4f}: a near-duplicate has a kept rival with a cosine above it{pairs}")
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 from facecore.cli.group import arch, overwrite, stage
-from facecore.commands import FILE, counted
+from facecore.commands import FILE
+from facecore.errors import counted
 
 if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes seconds
     from facecore.synthesis import SynthesisOptions

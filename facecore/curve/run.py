@@ -12,7 +12,7 @@ from facecore.curve.points import finish, is_finished, reference
 from facecore.curve.results import Results
 from facecore.curve.sweep import Sweep
 from facecore.curve.table import write_tables
-from facecore.errors import OptionError
+from facecore.errors import OptionError, counted
 from facecore.parallel import cores
 from facecore.pool import in_processes
 
@@ -74,4 +74,4 @@ def _line(sweep: Sweep, point: Point) -> str:
     assert report is not None
     steps = report["checkpoints"][-1]["step"]
     found = [f"{name} {100 * of['fine_tuned']['accuracy']:.2f} %" for name, of in report["accuracy"].items()]
-    return f"{report['faces']:,} faces, {steps:,} steps, " + ", ".join(found)
+    return f"{counted(report['faces'], 'face')}, {counted(steps, 'step')}, " + ", ".join(found)

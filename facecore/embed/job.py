@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from facecore.embed.head import Head
 from facecore.embeddings import shard_starts
-from facecore.errors import OptionError
+from facecore.errors import OptionError, check_max_rejected
 from facecore.images import Floats, Preprocess, load_batches
 from facecore.manifest import COLUMNS
 from facecore.models import Backbone, embed_pixels
@@ -47,10 +47,7 @@ class EmbedOptions:
         for name in ("batch_size", "shard_rows", "workers"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.max_rejected <= 1:
-            raise OptionError(
-                f"max_rejected is the fraction of the faces that may be rejected, in [0, 1]; got {self.max_rejected}"
-            )
+        check_max_rejected(self.max_rejected)
         if not (math.isfinite(self.head_scale) and self.head_scale > 0):
             raise OptionError(f"head_scale multiplies cosines and must be above 0; got {self.head_scale}")
         if not 0 <= self.head_margin <= math.pi:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from facecore.errors import OptionError
+from facecore.errors import OptionError, check_max_rejected
 
 LINKS = ("copy", "hard", "symbolic")
 
@@ -29,10 +29,7 @@ class ExportOptions:
             raise OptionError(f"shuffle is a seed, a whole number from 0; got {self.shuffle}")
         if self.link not in LINKS:
             raise OptionError(f"link must be one of {', '.join(LINKS)}; got {self.link}")
-        if not 0 <= self.max_rejected <= 1:
-            raise OptionError(
-                f"max_rejected is the fraction of the faces that may be rejected, in [0, 1]; got {self.max_rejected}"
-            )
+        check_max_rejected(self.max_rejected)
 
     def check_fits(self, to: str) -> None:
         """Raise OptionError for an option that the format has no use for."""

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
-from facecore.errors import OptionError
+from facecore.errors import OptionError, check_max_rejected
 from facecore.images import Preprocess
 from facecore.quantize.bits import Bits
 from facecore.quantize.distill import Schedule
@@ -78,10 +78,7 @@ class QuantizeOptions:
             raise OptionError(f"ekd_weight is of --loss ekd, not of {self.loss}; leave it out")
         if self.held_out < 0:
             raise OptionError(f"held_out must be 0 or more, got {self.held_out}")
-        if not 0 <= self.max_rejected <= 1:
-            raise OptionError(
-                f"max_rejected is the fraction of the faces that may be rejected, in [0, 1]; got {self.max_rejected}"
-            )
+        check_max_rejected(self.max_rejected)
         self._check_sparsity()
         self.schedule(1)
 

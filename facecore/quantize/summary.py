@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from facecore.errors import counted
+
 Row = tuple[str, str, str, str]
 COLUMNS = 4
 
@@ -24,7 +26,8 @@ def _title(report: Mapping[str, Any]) -> str:
     if not used:
         return f"{made}, not fine-tuned"
     steps, each = report["schedule"]["steps"], 1000 * seconds / used
-    return f"{made}, fine-tuned on {used:,} faces in {steps:,} steps, {seconds:.0f} s ({each:.0f} s per 1,000)"
+    data = f"{counted(used, 'face')} in {counted(steps, 'step')}"
+    return f"{made}, fine-tuned on {data}, {seconds:.0f} s ({each:.0f} s per 1,000)"
 
 
 def _accuracies(report: Mapping[str, Any]) -> list[Row]:

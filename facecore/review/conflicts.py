@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from facecore.centres import identity_centres, own_cosines
 from facecore.embeddings import Buffers, Embeddings, Piece
-from facecore.errors import DataError
+from facecore.errors import DataError, counted
 from facecore.grid import on_grid
 from facecore.parallel import cores, in_order
 from facecore.progress import progress
@@ -83,7 +83,7 @@ def conflicts(
     faces = Embeddings.open(store)
     if faces.identities < 2:
         raise DataError(
-            f"{store} holds {faces.identities:,} identities, and a conflict takes two; choose another store"
+            f"{store} holds {counted(faces.identities, 'identity')}, and a conflict takes two; choose another store"
         )
     centres = identity_centres(faces, threads=threads)
     index = Index.over(centres, how=options.search, seed=options.seed)

@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
+from facecore.errors import counted
+
 
 def summary(report: Mapping[str, Any]) -> str:
     """What was trained on what, how long it took, and what it is worth where that was measured."""
     seconds = report["seconds"]
     lines = [
-        f"{report['options']['arch']}, {report['parameters']:,} parameters, on {report['faces']:,} faces of "
-        f"{report['identities']:,} identities",
-        f"{report['steps']:,} steps in {seconds['work'] + seconds['wait']:.0f} s, "
+        f"{report['options']['arch']}, {report['parameters']:,} parameters, on "
+        f"{counted(report['faces'], 'face')} of {counted(report['identities'], 'identity')}",
+        f"{counted(report['steps'], 'step')} in {seconds['work'] + seconds['wait']:.0f} s, "
         f"{report['waiting_share']:.1%} of them waiting for faces; "
         f"loss {report['loss']['first']:.3f} at first, {report['loss']['last']:.3f} at last",
     ]
@@ -22,5 +24,5 @@ def summary(report: Mapping[str, Any]) -> str:
                 f"{report['kept_step']:,}, which is kept; {100 * final:.2f} % at last"
             )
     if report["rejected"]:
-        lines.append(f"{len(report['rejected']):,} faces could not be read, see report.json")
+        lines.append(f"{counted(len(report['rejected']), 'face')} could not be read, see report.json")
     return "\n".join(lines)
