@@ -60,10 +60,22 @@ def check_manifest(table: pa.Table, where: Path) -> None:
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type without a dictionary, which may differ from table to table, or a view, whose rows Arrow cannot take."""
+    """The type without dictionaries, which may differ from table to table, and views, whose rows Arrow cannot take."""
     if pa.types.is_dictionary(kind):
         return plain_type(kind.value_type)
+    if pa.types.is_struct(kind):
+        return pa.struct([_plain(kind.field(at)) for at in range(kind.num_fields)])
+    if pa.types.is_map(kind):
+        return pa.map_(plain_type(kind.key_type), plain_type(kind.item_type))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_plain(kind.value_field))
+    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        return pa.list_(_plain(kind.value_field), getattr(kind, "list_size", -1))
     return {"string_view": pa.string(), "binary_view": pa.binary()}.get(str(kind), kind)  # pyarrow 15 has no views
+
+
+def _plain(field: pa.Field) -> pa.Field:
+    return field.with_type(plain_type(field.type))
 
 
 def check_manifest_path(path: Path) -> None:
@@ -90,7 +102,7 @@ def read_manifest(path: Path) -> tuple[pa.Table, Provenance | None]:
         check_expansion(path)
         table = pq.read_table(for_arrow(path))
         table.validate(full=True)  # that names are UTF-8
-        table = table.cast(pa.schema([field.with_type(plain_type(field.type)) for field in table.schema]))
+        table = table.cast(pa.schema([_plain(field) for field in table.schema]))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of a column's name
         raise unreadable(path) from error
     check_manifest(table, path)

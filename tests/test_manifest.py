@@ -146,6 +146,25 @@ def test_dictionaries_and_views_are_read_as_what_they_hold(tmp_path):
         assert sort_faces(found).equals(table), name
 
 
+@pytest.mark.parametrize(
+    ("nested", "plain"),
+    [
+        (pa.list_(pa.string_view()), pa.list_(pa.string())),
+        (pa.large_list(pa.string_view()), pa.large_list(pa.string())),
+        (pa.list_(pa.binary_view(), 1), pa.list_(pa.binary(), 1)),
+        (pa.struct([("a", pa.list_(pa.string_view()))]), pa.struct([("a", pa.list_(pa.string()))])),
+        (pa.map_(pa.string(), pa.string_view()), pa.map_(pa.string(), pa.string())),
+    ],
+    ids=str,
+)
+def test_columns_that_ride_along_may_be_nested(nested, plain, tmp_path):
+    table = manifest_table(GOOD)
+    pq.write_table(table.append_column("note", pa.nulls(len(table), nested)), tmp_path / "m.parquet")
+    found, _ = read_manifest(tmp_path / "m.parquet")
+    assert sort_faces(found).schema.field("note").type == plain
+    assert sort_faces(found).select(table.column_names).equals(table)
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "m.parquet"
     write_manifest(manifest_table(GOOD), path, MADE)
