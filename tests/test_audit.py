@@ -742,6 +742,43 @@ def test_kept_and_dropped_faces_swapped(tampered):
     assert f"{face['rival']} is near-duplicate, should be kept" in tampered.fails("reasons")
 
 
+def halves(seed, sizes):
+    """Identities of these sizes; four of six coordinates are a half or its negative, so many cosines are equal."""
+    rng = np.random.default_rng(seed)
+    faces = np.zeros((sum(sizes), 6))
+    for face in faces:
+        face[rng.choice(6, 4, replace=False)] = rng.choice([-0.5, 0.5, 0.5, 0.5], 4)
+    return shard_of(faces, np.repeat(np.arange(len(sizes)), sizes))
+
+
+def test_trimmed_and_over_the_maximum_in_one_identity(tmp_path):
+    # ranked 12, 11, 6, 8, 7, 9, 10; 12, 11, 6 and 9 stay at t*, of these 9 is over three and 6 is trimmed
+    subset, store = selected(tmp_path, [halves(113, [6, 7, 8])], Nms(max_per_identity=3), keep=0.38)
+    dropped = pq.read_table(dropped_path(subset)).to_pandas()
+    assert dict(dropped[dropped.identity == "p001"][["face_id", "reason"]].to_numpy().tolist()) == {
+        "p001/0006": "trimmed",
+        "p001/0007": "trimmed",  # only 6 suppresses it
+        "p001/0008": "near-duplicate",  # of 11
+        "p001/0009": "over-maximum",
+        "p001/0010": "over-maximum",  # only 9 suppresses it: 7 and 8 do not stay
+    }
+    assert audit(subset, store).ok
+    edit(
+        dropped_path(subset),
+        lambda table: put(table, "reason", len(dropped[dropped.identity <= "p001"]) - 1, "trimmed"),
+    )
+    assert line(audit(subset, store), "reasons") == (
+        "FAILED  reasons         1 of 21: p001/0010 is trimmed, should be over-maximum"
+    )
+
+
+@pytest.mark.parametrize("seed", [40, 50, 51, 63, 74, 148, 161, 225, 342])
+def test_where_both_happen_the_reasons_hold(seed, tmp_path):
+    subset, store = selected(tmp_path, [halves(seed, [6, 7, 8])], Nms(max_per_identity=3), keep=0.38)
+    assert {"trimmed", "over-maximum"} <= set(pq.read_table(dropped_path(subset))["reason"].to_pylist())
+    assert audit(subset, store).ok
+
+
 def test_a_later_face_trimmed(tampered):
     """All alike: the first rows are ranked first, so the last are trimmed."""
     faces = shard_of(np.tile([1.0, 0.0], (4, 1)), ["a"] * 4)

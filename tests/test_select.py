@@ -16,13 +16,13 @@ from facecore.errors import DataError, OptionError
 from facecore.grid import LEVELS, STEPS, to_cosines, to_levels
 from facecore.manifest import read_manifest
 from facecore.select import Nms, dropped_path, select
-from facecore.select.cutting import Ranked
+from facecore.select.cutting import RankedCutter
 from facecore.select.gram import gram_levels
 from facecore.select.greedy import add_profile, keep_greedily
 from facecore.select.large import stay, walk
-from facecore.select.local import rank_rows
+from facecore.select.local import GREEDY, rank_rows
 from facecore.select.ranks import RANKS, draws
-from facecore.select.selector import REASONS, Limits, prepare
+from facecore.select.selector import KEPT, OVER_MAXIMUM, REASONS, TRIMMED, Limits, Ranked, prepare
 from facecore.select.threshold import Target, bracket, find_threshold, threshold_at
 
 
@@ -291,6 +291,17 @@ def test_a_sample_is_bracketed_by_three_hundredths_of_the_faces():
     assert bracket(sample, 0.6) == (1568, 1629)
     assert bracket(sample, 0.99) == (1958, 1999)
     assert bracket(sample, 0.02) == (0, 1049)
+
+
+@pytest.mark.parametrize("blocks", [None, "small_blocks"])
+def test_who_is_suppressed_by_dropped_faces_goes_for_their_reason(blocks, request):
+    if blocks:
+        request.getfixturevalue(blocks)
+    faces = faces_at(0, 60, 120, 65, 125, 90)  # ranked in this order; up to two stay, and 60 is one too many
+    cutter = RankedCutter(GREEDY, lambda shard: Ranked(np.linspace(1, 0, 6, dtype=np.float32)), Limits(1, 0, 2))
+    level = int(to_levels(np.cos(np.radians(35))))
+    cut = cutter.cut(faces, level, np.array([False, True, False, False, False, False]))
+    assert cut.fates.reason.tolist() == [KEPT, TRIMMED, OVER_MAXIMUM, TRIMMED, OVER_MAXIMUM, TRIMMED]
 
 
 # Identities too large for a matrix of all pairs

@@ -11,7 +11,7 @@ from facecore.centres import own_cosines
 from facecore.embeddings import Shard
 from facecore.grid import LEVELS, to_levels
 from facecore.select.greedy import add_ordered_profile
-from facecore.select.large import WHOLE_ROWS, is_large, nearest_kept, stay, walk
+from facecore.select.large import WHOLE_ROWS, is_large, nearest_kept, stay, suppressed_by, walk
 from facecore.select.local import (
     BY_VALUE,
     GREEDY,
@@ -101,11 +101,13 @@ class RankedCutter:
         over = np.zeros(len(rows), np.bool_)
         least, most = int(self._floors(shard)[0]), min(self._most(len(rows)), able)
         admit(rows, able, least, most, trimmed, kept, before, over, cut.admitted, cut.spare)
-        winner, highest = nearest_kept(shard.vectors, rows, kept)
+        vectors = shard.vectors
+        winner, highest = nearest_kept(vectors, rows, kept)
         fates = cut.fates
         fates.suppression[rows] = nearest
         give_reasons(
-            rows, able, level, self.rule, trimmed, kept, over, winner, highest,
+            rows, able, level, self.rule, trimmed, kept, over, suppressed_by(vectors, rows, trimmed[rows], level),
+            winner, highest,
             fates.reason, fates.rival, fates.rival_level,
         )  # fmt: skip
 

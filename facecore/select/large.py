@@ -121,6 +121,21 @@ def nearest_kept(vectors: Vectors, rows: Rows, kept: Flags) -> tuple[Rows, Level
     return best, highest
 
 
+@compiled
+def _mark(cosines: Vectors, first_row: int, positions: Rows, level: int, marked: Flags) -> None:
+    for y in range(cosines.shape[0]):
+        for x in range(cosines.shape[1]):
+            marked[first_row + y] |= positions[x] < first_row + y and _level(cosines[y, x]) > level
+
+
+def suppressed_by(vectors: Vectors, rows: Rows, some: Flags, level: int) -> Flags:
+    """Which rows, given in rank order, one of some better-ranked ones suppresses at a level, (n,)."""
+    positions, marked = np.flatnonzero(some), np.zeros(len(rows), np.bool_)
+    for j, i, cosines in _products(vectors, rows, rows[positions]):
+        _mark(cosines, j, positions[i : i + cosines.shape[1]], level, marked)
+    return marked
+
+
 def nearest_levels(vectors: Vectors) -> Levels:
     """Each row's highest level to another row, (n,), as `gram.nearest_levels` finds it."""
     rows = np.arange(len(vectors))

@@ -120,16 +120,15 @@ def admit(
 
 @compiled
 def give_reasons(
-    rows: Rows, able: int, level: int, rule: int, trimmed: Flags, kept: Flags, over: Flags,
+    rows: Rows, able: int, level: int, rule: int, trimmed: Flags, kept: Flags, over: Flags, after_trimmed: Flags,
     winner: Rows, highest: Levels,
     reason: npt.NDArray[np.uint8], rival: npt.NDArray[np.int32], rival_level: Levels,
 ) -> None:  # fmt: skip
     """Say of each face of one identity why it goes and because of whom: `winner`, a position in rank order, or -1.
 
-    The weightiest reason comes first. A face suppressed by one that was trimmed, or was over the maximum, goes for the
-    same reason.
+    The weightiest reason comes first. By the rule GREEDY, a face that only dropped ones suppress goes for their reason:
+    trimmed, if one of them was (`after_trimmed`), else over the maximum.
     """
-    some_trimmed = trimmed[rows].any()
     for j in range(len(rows)):
         row = rows[j]
         if kept[j]:
@@ -141,12 +140,24 @@ def give_reasons(
             reason[row] = FAR
         elif rule != BY_VALUE and winner[j] >= 0 and highest[j] > level:
             reason[row] = NEAR_DUPLICATE
-        elif trimmed[row] or (rule == GREEDY and some_trimmed and not over[j]):
+        elif trimmed[row] or (rule == GREEDY and after_trimmed[j] and not over[j]):
             reason[row] = TRIMMED
         elif over[j] or rule == GREEDY:
             reason[row] = OVER_MAXIMUM
         else:
             reason[row] = OUTRANKED
+
+
+@compiled
+def _find_after_trimmed(rows: Rows, levels: Levels, level: int, trimmed: Flags, after_trimmed: Flags) -> None:
+    """Mark whom a better-ranked face suppresses that is trimmed; `levels` as gram_levels packs them."""
+    if not trimmed[rows].any():
+        return
+    at = 0
+    for j in range(len(rows)):
+        for i in range(j):
+            after_trimmed[j] |= trimmed[rows[i]] and levels[at] > level
+            at += 1
 
 
 @compiled
@@ -173,11 +184,11 @@ def cut_piece(
     """Fill in the last six arrays, (n,) by row, for every identity at one level; `values` is for the rule BY_VALUE."""
     n = _largest(starts)
     cosines, levels = np.empty(n * (n - 1) // 2, np.float32), np.empty(n * (n - 1) // 2, np.uint16)
-    flags, winner = np.empty((3, n), np.bool_), np.empty(n, np.int64)
+    flags, winner = np.empty((4, n), np.bool_), np.empty(n, np.int64)
     nearest, highest = np.empty(n, np.uint16), np.empty(n, np.uint16)
     for run in range(len(starts) - 1):
         rows, m = order[starts[run] : starts[run + 1]], able[run]
-        kept, before, over = flags[0, : len(rows)], flags[1, : len(rows)], flags[2, : len(rows)]
+        kept, before, over, after_trimmed = flags[:, : len(rows)]
         flags[:] = False
         gram_levels(vectors, rows, cosines, levels)
         nearest_before(levels, nearest[: len(rows)])
@@ -190,4 +201,7 @@ def cut_piece(
                 stays[:m] = value[:m] <= at
         admit(rows, m, floors[run], min(max_kept, m), trimmed, kept, before, over, admitted, spare)
         _nearest_kept(levels, kept, winner[: len(rows)], highest[: len(rows)])
-        give_reasons(rows, m, level, rule, trimmed, kept, over, winner, highest, reason, rival, rival_level)
+        _find_after_trimmed(rows, levels, level, trimmed, after_trimmed)
+        give_reasons(
+            rows, m, level, rule, trimmed, kept, over, after_trimmed, winner, highest, reason, rival, rival_level
+        )

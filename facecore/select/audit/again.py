@@ -99,14 +99,13 @@ def _running(faces: Faces, flags: Flags) -> Rows:
 def _check_reasons(faces: Faces, stays: Flags, over: Flags, trimmed: Flags, findings: Findings) -> None:
     """Of the reasons to go the weightiest is stated: far, near to a face kept, trimmed, over the maximum, outranked.
 
-    Who is suppressed by faces that are all trimmed or over the maximum goes for the same reason.
+    By the rule GREEDY, who is suppressed by faces that all went is trimmed if one of them is, else over the maximum.
     """
     fate, greedy = faces.claims.fate, faces.record.rule == GREEDY
     border = faces.record.level + 0.5
     near = np.where(fate == NEAR, faces.measured.kept > border - SLACK, faces.measured.kept > border + SLACK)
-    some_trimmed = faces.each(faces.count(trimmed) > 0)
     due = np.select(
-        [fate == FAR, trimmed, stays, near, greedy & some_trimmed & ~over, over | greedy],
+        [fate == FAR, trimmed, stays, near, greedy & faces.measured.after_trimmed & ~over, over | greedy],
         [FAR, TRIMMED, KEPT, NEAR, TRIMMED, OVER],
         OUTRANKED,
     )

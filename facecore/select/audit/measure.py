@@ -27,6 +27,7 @@ class Measured:
     kept: Steps  # nearness to the nearest other face kept; -1 where none is
     rival: Steps  # nearness to the rival that is named; meaningless where none is
     mean: Steps  # its mean nearness to all faces of its identity, itself too
+    after_trimmed: Flags  # a better-ranked face that stays at t*, but is trimmed, is nearer than that
     above: Rows  # how many better-ranked faces kept are nearer than t*
     stays: Flags  # the rule keeps it at t*
     stayed: Flags  # the rule keeps it one level below
@@ -38,8 +39,9 @@ class Measured:
         """Arrays to be filled in."""
         n = len(order)
         better, rival, mean = np.zeros((3, n))
-        stays, stayed, unsure, unclear = np.tile(np.array([[True], [True], [False], [False]]), n)
-        return cls(order, better, np.full(n, -1.0), rival, mean, np.zeros(n, np.int64), stays, stayed, unsure, unclear)
+        stays, stayed, unsure, unclear, after = np.tile(np.array([[True], [True], [False], [False], [False]]), n)
+        above = np.zeros(n, np.int64)
+        return cls(order, better, np.full(n, -1.0), rival, mean, after, above, stays, stayed, unsure, unclear)
 
 
 def measure(vectors: Vectors, starts: Rows, claims: Claims, record: Record) -> Measured:
@@ -48,9 +50,8 @@ def measure(vectors: Vectors, starts: Rows, claims: Claims, record: Record) -> M
     order = np.lexsort((-claims.sparsity, claims.fate == FAR, who))
     measured = Measured.empty(order)
     _measure(
-        vectors, starts, order, claims.fate == KEPT, np.isin(claims.fate, (TRIMMED, OVER)), claims.rival,
-        record.level + 0.5, record.rule == NESTED,
-        measured.better, measured.kept, measured.rival, measured.mean, measured.above,
+        vectors, starts, order, claims.fate, claims.rival, record.level + 0.5, record.rule == NESTED,
+        measured.better, measured.kept, measured.rival, measured.mean, measured.after_trimmed, measured.above,
         measured.stays, measured.stayed, measured.unsure, measured.unclear,
     )  # fmt: skip
     return measured
@@ -66,16 +67,17 @@ def _nearness(vectors: Vectors, a: int, b: int) -> float:
 
 @compiled
 def _measure(
-    vectors: Vectors, starts: Rows, order: Rows, is_kept: Flags, may_stay: Flags, names: Rows,
-    border: float, nested: bool,
-    better: Steps, kept: Steps, rival: Steps, mean: Steps, above: Rows,
+    vectors: Vectors, starts: Rows, order: Rows, fate: npt.NDArray[np.int8], names: Rows, border: float, nested: bool,
+    better: Steps, kept: Steps, rival: Steps, mean: Steps, after_trimmed: Flags, above: Rows,
     stays: Flags, stayed: Flags, unsure: Flags, unclear: Flags,
 ) -> None:  # fmt: skip
-    """Fill in the last nine arrays. In rank order, each face i meets all faces j ranked after it, a block at a time.
+    """Fill in the last ten arrays. In rank order, each face i meets all faces j ranked after it, a block at a time.
 
     At t* face j goes if it is beyond the border to a better-ranked one: any, if nested, or one that stays. When i has
     met all before it, it is settled whether it stays; where the last bits of a cosine decide, it is as claimed.
     """
+    is_kept, is_trimmed = fate == KEPT, fate == TRIMMED
+    may_stay = is_trimmed | (fate == OVER)
     for run in range(len(starts) - 1):
         begin, end = starts[run], starts[run + 1]
         for first in range(begin, end, _BLOCK):
@@ -97,6 +99,7 @@ def _measure(
                         rival[j] = near
                     if names[i] == j:
                         rival[i] = near
+                    after_trimmed[j] |= is_trimmed[i] and stays[i] and near > border + SLACK
                     above[j] += is_kept[i] and near > border + SLACK
                     stays[j] &= not (near > border + SLACK and (nested or stays[i]))
                     stayed[j] &= not (near > border - 1 and (nested or stayed[i]))
