@@ -19,6 +19,7 @@ from which_rank import found
 
 from facecore.embed import EmbedOptions, embed
 from facecore.readers import open_dataset
+from facecore.select import faces_to_keep
 
 EPOCHS = 20  # of the longer trainings that are computed: as the field trains
 MARGIN = ("--scale", "32", "--margin", "0.2")  # as pipelines/from_scratch.py
@@ -92,7 +93,7 @@ def measure(given: Namespace, folder: Path) -> dict[str, Any]:
         "tiny": seconds["embed_by_tiny"] + seconds["nms"],
     }
     return {
-        **{"faces_in_all": whole["faces"], "kept": round(given.keep * whole["faces"]), "keep": given.keep},
+        **{"faces_in_all": whole["faces"], "kept": faces_to_keep(given.keep, whole["faces"]), "keep": given.keep},
         **{"steps": given.steps, "protocol": pool["protocol"], "seconds": seconds},
         "selection": selections["the network given"],
         "methods": [{**row, "relative": 100 * row["accuracy"] / whole["accuracy"]} for row in part],

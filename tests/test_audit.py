@@ -121,6 +121,11 @@ def test_an_exact_count_holds(tmp_path_factory, seed, sizes, keep, nested):
     assert found.ok, found.to_text()
 
 
+def test_the_count_asked_for_is_of_the_decimal_that_is_written(tmp_path):
+    subset, store = selected(tmp_path, [random_faces(3, [50, 50, 50])], keep=0.07)
+    assert line(audit(subset, store), "count").startswith("OK      count           10 faces are kept")
+
+
 def test_an_identity_too_large_for_its_pairs_holds(tmp_path):
     found = audit(*selected(tmp_path, [random_faces(2, [3, 2500], dimension=4)], keep=0.3))
     assert found.ok, found.to_text()

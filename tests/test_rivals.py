@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from facecore.embeddings import Embeddings, Shard
 from facecore.errors import DataError, OptionError
 from facecore.grid import LEVELS, STEPS, to_levels
-from facecore.select import SELECTORS, facility_location, select
+from facecore.select import SELECTORS, faces_to_keep, facility_location, select
 from facecore.select.diffprob import DiffProb
 from facecore.select.facility_location import FacilityLocation
 from facecore.select.herding import Herding
@@ -46,7 +46,7 @@ def counted_off(shard, key, keep, least, share=0.0):
     whose = np.searchsorted(shard.starts, np.arange(len(shard)), "right")
     forced = [row for who in np.unique(whose) for row in own_floor([r for r in order if whose[r] == who], least, share)]
     others = [row for row in order if row not in set(forced)]
-    return sorted(forced + others[: round(keep * len(shard)) - len(forced)])
+    return sorted(forced + others[: faces_to_keep(keep, len(shard)) - len(forced)])
 
 
 def own_floor(rows, least, share):

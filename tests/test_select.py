@@ -15,7 +15,7 @@ from facecore.embeddings import Embeddings
 from facecore.errors import DataError, OptionError
 from facecore.grid import LEVELS, STEPS, to_cosines, to_levels
 from facecore.manifest import read_manifest
-from facecore.select import Nms, dropped_path, select
+from facecore.select import Nms, dropped_path, faces_to_keep, select
 from facecore.select.cutting import RankedCutter
 from facecore.select.gram import gram_levels
 from facecore.select.greedy import add_profile, keep_greedily
@@ -467,7 +467,7 @@ def row_of(face_id):
 @given(st.integers(0, 10**6), ROWS, st.floats(0.3, 1), OPTIONS)
 def test_the_subset_is_that_of_the_oracle(tmp_path_factory, seed, sizes, keep, options):
     faces = random_faces(seed, sizes, dimension=4)
-    target = round(keep * len(faces))
+    target = faces_to_keep(keep, len(faces))
     assume(target >= sum(floor_of(size, options) for size in sizes))
     path = tmp_path_factory.mktemp("oracle")
     selection, kept, dropped = run(path, [faces], keep, Nms(**options))
@@ -484,7 +484,7 @@ def test_the_subset_is_that_of_the_oracle(tmp_path_factory, seed, sizes, keep, o
 @given(st.integers(0, 10**6), ROWS, st.floats(0.3, 1), st.sampled_from([{}, {"rank": "random"}, {"rank": "central"}]))
 def test_the_two_guarantees(tmp_path_factory, seed, sizes, keep, options):
     faces = random_faces(seed, sizes, dimension=4)
-    assume(round(keep * len(faces)) >= len(sizes))
+    assume(faces_to_keep(keep, len(faces)) >= len(sizes))
     selection, kept, dropped = run(tmp_path_factory.mktemp("guarantees"), [faces], keep, Nms(**options))
     vectors = dict(zip(names_of(faces)["face_id"].to_pylist(), stored(faces.vectors), strict=True))
     near = 1.5 / STEPS
@@ -721,6 +721,22 @@ def test_keep_below_the_floor_says_the_smallest_that_can(tmp_path):
     )
     assert round(0.428572 * 7) == 3
     assert not (tmp_path / "subset.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("keep", "faces", "count"),
+    [(0.6, 13_233, 7_940), (0.5, 5, 2), (0.5, 7, 4), (0.07, 150, 10), (0.29, 50, 14), (1 / 3, 9, 3), (1, 42, 42)],
+)
+def test_a_half_goes_to_the_even_number_by_the_decimal_that_is_written(keep, faces, count):
+    assert faces_to_keep(keep, faces) == Target(keep, faces).count == count  # as floats, 0.07 x 150 is above 10.5
+
+
+def test_no_floor_is_named_where_none_would_do(tmp_path):
+    with pytest.raises(OptionError) as error:
+        run(tmp_path, [random_faces(0, [50, 50])], 0.001)
+    assert str(error.value) == (
+        "keep 0.001 asks for 0 of 100 faces, but every identity keeps at least 1, 2 in all; use --keep 0.02 or more"
+    )
 
 
 @pytest.mark.parametrize(("keep", "shown"), [(0, "0"), (1.4, "1.4"), (float("nan"), "nan"), (-0.1, "-0.1")])

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from facecore.errors import OptionError
 from facecore.quantize import QuantizeOptions
+from facecore.select import faces_to_keep
 
 BUDGETS = ("epochs", "steps")
 ALL = "all"  # the method of the fraction 1: nothing is left to choose, so it is one point for all methods
@@ -69,7 +70,7 @@ class CurveOptions:
     def check_faces(self, faces: int) -> None:
         """Raise OptionError if a fraction of this many faces leaves less than a batch to train on."""
         for fraction in self.fractions:
-            count = round(fraction * faces)
+            count = faces_to_keep(fraction, faces)
             if self._trained(count) < self.quantize.batch_size:
                 raise OptionError(
                     f"the fraction {fraction:g} of {faces:,} faces is {count:,}, of which {self._trained(count):,} are "
@@ -80,7 +81,7 @@ class CurveOptions:
         """How to quantize every point, but for its seed, where the whole is this many faces."""
         if self.budget == "epochs":
             return self.quantize
-        trained = self._trained(round(self.fractions[-1] * faces))
+        trained = self._trained(faces_to_keep(self.fractions[-1], faces))
         return dataclasses.replace(self.quantize, steps=self.quantize.schedule(trained).steps)
 
     def _trained(self, faces: int) -> int:

@@ -13,7 +13,7 @@ from facecore.embeddings import Embeddings
 from facecore.errors import DataError, OptionError
 from facecore.manifest import read_manifest
 from facecore.provenance import sha256_of_file
-from facecore.select import SELECTORS, Nms, Selector, select, take
+from facecore.select import SELECTORS, Nms, Selector, faces_to_keep, select, take
 
 RANDOM = "random"  # in SELECTORS: what every method is compared with
 
@@ -105,9 +105,10 @@ class Store:
             least = int(limits.floors(sizes).sum())
             lower = "a lower --min-share" if self.min_share else "--min-per-identity 0"
             for fraction in fractions:
-                if round(fraction * store.rows) < least:
+                count = faces_to_keep(fraction, store.rows)
+                if count < least:
                     raise OptionError(
-                        f"the fraction {fraction:g} of {store.rows:,} faces is {round(fraction * store.rows):,}, but "
+                        f"the fraction {fraction:g} of {store.rows:,} faces is {count:,}, but "
                         f"with {method} every identity keeps at least {limits.floor_in_words}, {least:,} in all; "
                         f"use {lower}, or fractions from {least / store.rows:.2g} on"
                     )

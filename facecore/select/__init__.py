@@ -16,6 +16,7 @@ from facecore.select.run import Job, Selection, select
 from facecore.select.selector import Cut, Cutter, Fates, Limits, Selector
 from facecore.select.semdedup import SemDeDup
 from facecore.select.sparse import Sparse
+from facecore.select.threshold import faces_to_keep
 
 SELECTORS: dict[str, type[Selector]] = {
     Nms.name: Nms,
@@ -42,6 +43,7 @@ __all__ = [
     "Selection",
     "Selector",
     "dropped_path",
+    "faces_to_keep",
     "select",
     "share_of_pairs_above",
     "take",

@@ -5,6 +5,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -40,9 +41,14 @@ def threshold_at(max_cosine: float) -> Threshold:
     return Threshold(math.floor((max_cosine + 1) * STEPS))
 
 
+def faces_to_keep(keep: float, faces: int) -> int:
+    """round(keep * faces), a half to the even number; keep is the decimal that is written: 0.07 of 150 are 10."""
+    return round(Fraction(str(float(keep))) * faces)
+
+
 @dataclass(frozen=True)
 class Target:
-    """How many faces shall stay: exactly round(keep * faces)."""
+    """How many faces shall stay: exactly `faces_to_keep`."""
 
     keep: float
     faces: int
@@ -51,7 +57,7 @@ class Target:
     @property
     def count(self) -> int:
         """The number itself."""
-        return round(self.keep * self.faces)
+        return faces_to_keep(self.keep, self.faces)
 
     def check_least(self, sizes: Counts) -> None:
         """Raise OptionError if that is none, or fewer than the floors of all identities, of these sizes, add up to."""
@@ -62,7 +68,7 @@ class Target:
         floor = self.limits.floor_in_words
         why = f"every identity keeps at least {floor}, {least:,} in all" if least else "that is none"
         way_out = f"--keep {possible:g}{' or more' if possible < 1 else ''}"
-        if least > 1:
+        if least > 1 and self.count:
             way_out += f", or {self._lower(sizes)}"
         raise OptionError(f"{self}, but {why}; use {way_out}")
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,9 @@ class Record:
 
     def target(self, faces: int) -> int | None:
         """How many faces were asked for; None if a cosine was."""
-        return None if self.keep is None else round(self.keep * faces)
+        if self.keep is None:
+            return None
+        return int((Decimal(str(self.keep)) * faces).to_integral_value(ROUND_HALF_EVEN))  # keep as it is written
 
 
 def _number(value: Any) -> float | None:
