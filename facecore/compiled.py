@@ -1,6 +1,8 @@
 """Compiled loops: how functions are compiled, and the first loop of all, halves to rows of unit length."""
 
 from collections.abc import Callable, Set
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -11,6 +13,24 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 # What lets a sum run in vector lanes. The order is fixed by the compiled code, so one machine always gives one result.
 _LANES = {"reassoc", "contract", "nsz"}
+
+
+def forget_stale_code(package: Path) -> None:
+    """Delete machine code that is older than any source beside some, for a loop holds copies of those it calls.
+
+    numba itself compares a loop with its own file alone: after a pull, or an edit, the loops of other files would go on
+    with what it was.
+    """
+    code = [path for ending in ("nbi", "nbc") for path in package.rglob(f"__pycache__/*.{ending}")]
+    sources = (path for folder in {path.parent.parent for path in code} for path in folder.glob("*.py"))
+    changed = max((path.stat().st_mtime for path in sources), default=0)
+    for path in code:
+        with suppress(OSError):  # another process deleted it first, or this user may not: then nobody edits the sources
+            if path.stat().st_mtime < changed:
+                path.unlink()
+
+
+forget_stale_code(Path(__file__).parent)
 
 
 def compiled(function: _Function) -> _Function:
