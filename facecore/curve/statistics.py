@@ -34,18 +34,19 @@ def over_seeds(values: Accuracies) -> Interval:
 def paired_difference(ours: Accuracies, theirs: Accuracies) -> Interval:
     """By how much the first accuracies are above the second, both (seeds, folds): the same folds of the same pairs.
 
-    Two paired t intervals are made, and the wider is given: one over the folds (the seeds averaged) says whether the
-    difference would be there with other people, one over the seeds (the folds averaged) whether it would be with other
-    draws of faces. With one seed there is the first alone. Pairs are no unit of their own: those of a fold share
+    Two paired t intervals are made: one over the folds (the seeds averaged) says whether the difference would be there
+    with other people, one over the seeds (the folds averaged) whether it would be with other draws of faces. As both
+    may err at once, half the interval given is the root of the sum of their squares. With one seed there is the first
+    alone. Pairs are no unit of their own: those of a fold share
     images and people, but folds share none, so a test over pairs (McNemar's) would find too much. The known objection
     to t tests over folds (Dietterich 1998), that their training sets overlap, is none here: nothing is trained on
-    them, only the cosine of a fold is chosen on the others. On made-up seed and fold effects of many sizes the wider
-    interval held the truth in 94 to 99 % of the cases, that over the folds alone in 27 to 95 %.
+    them, only the cosine of a fold is chosen on the others. On made-up seed and fold effects of many sizes the interval
+    held the truth in 95 to 99.7 % of the cases, for 2 to 20 seeds; the wider of the two alone in 90 to 99 %.
     """
     differences = ours - theirs
     over_folds = over_seeds(differences.mean(axis=0))
     seeds = over_seeds(differences.mean(axis=1))
-    return Interval(over_folds.mean, max(half for half in (over_folds.half, seeds.half, 0.0) if half is not None))
+    return Interval(over_folds.mean, math.hypot(over_folds.half or 0.0, seeds.half or 0.0))
 
 
 @functools.cache
