@@ -205,7 +205,7 @@ def headline(result: Result) -> list[str]:
         "",
         f"Whole processes: {taken}.",
         "",
-        "From the same costs a face, computed, not run:",
+        "From the same costs a face, computed, not run; counted are embedding and nms, not the training of a proxy:",
         "",
         *table(["network trained", "epochs", "proxy", "times as fast", "selection counted"], longer),
     ]

@@ -34,7 +34,8 @@ def collected(agreement: Mapping[str, Any], learnt: Mapping[str, Path]) -> dict[
     pools = {name: found(name, [folder]) for name, folder in learnt.items()}
     rows = []
     for proxy in dict.fromkeys([*(share for share, _ in agree), *pools]):
-        of_proxy = {of["method"]: of for of in pools[proxy]["rows"] if of["keep"] == keep} if proxy in pools else {}
+        learnt_from = reversed(pools[proxy]["rows"]) if proxy in pools else ()  # so that the longest training counts
+        of_proxy = {of["method"]: of for of in learnt_from if of["keep"] == keep}
         for method in methods:
             of = of_proxy.get(method, {"seeds": 0, "accuracy": None, "accuracy_half": None})
             figures = {name: of[name] for name in ("seeds", "accuracy", "accuracy_half")}

@@ -9,7 +9,7 @@ not made again, and one that was killed goes on.
 
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from record import arguments, folder_for, write_result
 
 from facecore.accuracy import Check, quantize_and_verify
 from facecore.models import to_onnx
+from facecore.provenance import sha256_of_file
 from facecore.quantize import Bits, QuantizeOptions
 from facecore.quantize.artefacts import REPORT
 from facecore.readers import open_dataset
@@ -28,9 +29,9 @@ from facecore.readers import open_dataset
 def measure(name: str, source: Path, bits: str, given: Namespace, folder: Path) -> dict[str, Any]:
     """One source at one number of bits, from the report of its network."""
     checks = [check for check in map(Check.parse, given.verify) if not check.name.startswith(name.split()[0])]
-    report = _finished(folder / REPORT, checks)
-    if report is None:
-        options = QuantizeOptions(bits=Bits.parse(bits), steps=given.steps)
+    options = QuantizeOptions(bits=Bits.parse(bits), steps=given.steps)
+    report = json.loads((folder / REPORT).read_text(encoding="utf-8")) if (folder / REPORT).is_file() else {}
+    if not is_of(report, given.model, options, checks):
         report = quantize_and_verify(open_dataset(source), given.model, folder, options, checks, overwrite=True)
     return {
         "source": name,
@@ -46,9 +47,13 @@ def measure(name: str, source: Path, bits: str, given: Namespace, folder: Path) 
     }
 
 
-def _finished(path: Path, checks: Sequence[Check]) -> dict[str, Any] | None:
-    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return report if {check.name for check in checks} <= report.get("accuracy", {}).keys() else None
+def is_of(report: Mapping[str, Any], model: Path, options: QuantizeOptions, checks: Sequence[Check]) -> bool:
+    """Whether a report is of this network, quantized and verified so."""
+    return bool(report) and (
+        report["inputs"]["model"] == sha256_of_file(model)
+        and (report["bits"], report["schedule"]["steps"]) == (str(options.bits), options.steps)
+        and {check.name for check in checks} <= report.get("accuracy", {}).keys()
+    )
 
 
 def example(folder: Path) -> list[str]:

@@ -59,6 +59,7 @@ def found(name: str, folders: Sequence[Path]) -> dict[str, Any]:
                 **(_told("above_random_per_identity", _above(ours, each)) if method not in (ALL, PER_IDENTITY) else {}),
                 **_told("above_whole_epochs", _above_whole(points, ours, round(place.steps / place.keep), method)),
                 **_told("above_whole_steps", _above_whole(points, ours, place.steps, method)),
+                "folds": {seed: [round(fold, 4) for fold in of.tolist()] for seed, of in sorted(ours.items())},
             }
         )
     return {

@@ -1,15 +1,19 @@
 """What the collectors of trainings say, against figures that one can add up by hand."""
 
 import json
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
 import which_rank
 from learnt import headline, sources
 from learnt import which_rank as which_rank_told
+from sources import is_of
 
+from facecore.accuracy import Check
 from facecore.manifest import COLUMNS, write_manifest
-from facecore.provenance import Provenance
+from facecore.provenance import Provenance, sha256_of_file
+from facecore.quantize import Bits, QuantizeOptions
 
 FOLDS = (0.70, 0.80)
 ONE_FACE = pa.table({name: ["a"] for name in COLUMNS})
@@ -146,6 +150,25 @@ def test_the_headline_counts_the_selection():
     assert "| nms | 60 | 60.0 | 1.67 | 1.43 | 99.5 |" in told
     assert "| random | 60 | 60.0 | 1.67 | 1.67 | 98.0 |" in told  # which takes no embeddings
     assert "| mbf | 20 | tiny | 1.67 | 1.60 |" in told
+
+
+def test_a_network_made_otherwise_is_made_again(tmp_path):
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"network")
+    report = {
+        "inputs": {"model": sha256_of_file(model)},
+        "bits": "w8a8",
+        "schedule": {"steps": 60},
+        "accuracy": {"pairs": {}},
+    }
+    options, checks = QuantizeOptions(bits=Bits.parse("w8a8"), steps=60), [Check.parse("pairs=pairs.csv")]
+    assert is_of(report, model, options, checks)
+    assert not is_of({}, model, options, checks)
+    assert not is_of(report, model, replace(options, steps=600), checks)
+    assert not is_of(report, model, replace(options, bits=Bits.parse("w4a4")), checks)
+    assert not is_of(report, model, options, [Check.parse("others=pairs.csv")])
+    model.write_bytes(b"another")
+    assert not is_of(report, model, options, checks)
 
 
 def test_sources_stand_beside_what_was_published():

@@ -8,14 +8,15 @@ from facecore.embeddings import Buffers, Embeddings, Vectors
 from facecore.embeddings.store import PIECE_ROWS
 from facecore.grid import on_grid
 
-PIECES = 64  # of about 1,024 faces: a share of millions of pairs, read in a second
+PIECES = 64  # at most, of about 1,024 faces: a share of millions of pairs, read in a second
 
 
 def share_of_pairs_above(store: Embeddings, max_cosine: float) -> float | None:
     """Say which share of the pairs of faces of one identity are nearer than a cosine, from 0 to 1; None without pairs.
 
-    Counted over all faces where there are few; else over 64 runs of about 1,024 faces in whole identities, evenly
-    spread, and of a larger identity over as many of its faces. Raises DataError if vectors are not of unit length.
+    Counted over all faces where there are few; else over 33 to 64 runs of about 1,024 faces in whole identities,
+    evenly spread, and of a larger identity over as many of its faces. Raises DataError if a vector is not of unit
+    length.
     """
     pieces, buffers = store.pieces(), Buffers()
     above, pairs = 0, 0
