@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 import torch
 from onnx import helper
-from pictures import folder_of, jpeg
+from pictures import encoded, folder_of, jpeg, pixels
 from test_models_onnx import batch_of, by_onnxruntime, floats, model_of, written
 
 from facecore.errors import DataError, ModelError, OptionError
@@ -20,7 +20,8 @@ from facecore.quantize import Bits, QuantizeOptions, quantize
 from facecore.quantize.bits import FLOAT
 from facecore.quantize.export import to_float, to_integer
 from facecore.quantize.primitives import Affine, fake_weight, weight_scales
-from facecore.quantize.student import Student
+from facecore.quantize.ranges import RANGES
+from facecore.quantize.student import OFF_TIES, Student
 from facecore.quantize.widths import activation_bits
 from facecore.readers import open_dataset
 
@@ -90,6 +91,11 @@ def test_the_check_values_of_quantface(bits, value, integer, back):
 def test_zero_is_always_exact():
     for low, high in ((0.5, 2.0), (-3.0, -1.0), (-1.0, 2.0), (0.0, 0.0)):
         assert float(Affine.over(low, high, 4).fake(torch.zeros(1))) == 0
+
+
+def test_the_zero_point_is_the_nearest_integer():
+    # 15 / 3.2 = 4.69 and 15 / 2.9 = 5.17
+    assert [Affine.over(-1, high, 4).zero_point for high in (2.2, 1.9)] == [5, 5]
 
 
 def test_the_gradient_passes_where_nothing_is_clipped():
@@ -265,6 +271,16 @@ def test_pixels_do_not_fall_between_two_integers(tmp_path):
     assert float((between - 0.5).abs().min()) > 1e-3
 
 
+@pytest.mark.parametrize("ranges", RANGES)
+def test_the_range_of_the_input_is_that_of_all_pixels_whatever_calibration_shows(ranges, tmp_path):
+    student = Student(normalised(tmp_path), Bits())
+    dull = torch.arange(64, 192, dtype=torch.float32).reshape(1, 1, 8, 16).repeat(2, 3, 2, 1)
+    student.calibrate([(dull - 100) / 50], ends=(-100 / 50, 155 / 50), ranges=ranges)
+    expected = Affine.over(-100 / 50 * OFF_TIES, 155 / 50 * OFF_TIES, 8)
+    found = student.quantizers["images"]
+    assert (found.scale, found.zero_point) == (pytest.approx(expected.scale), expected.zero_point)
+
+
 # The stage
 
 
@@ -342,6 +358,15 @@ def test_the_integer_model_is_a_model_like_any_other(tmp_path, faces):
     assert (backbone.size, backbone.dimension) == (16, 6)
     with pytest.raises(ModelError, match="quantized already"):
         load_onnx(tmp_path / "quantized" / "model.onnx")
+
+
+def test_no_pixel_is_clipped_after_calibration_on_dull_faces(tmp_path):
+    dull = {f"p{i % 3}/{i:02d}.png": encoded(pixels(i, 16) // 2 + 64, "PNG") for i in range(24)}  # from 64 to 191
+    run(tmp_path, folder_of(tmp_path / "dull", dull), steps=0, preprocess=Preprocess(mean=100, scale=50))
+    graph = onnx.load(tmp_path / "quantized" / "model.onnx").graph
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    steps = (np.arange(256) - 100) / 50 / stored["images/scale"] + stored["images/zero_point"]
+    assert (round(steps[0]), round(steps[255])) == (0, 254)
 
 
 def test_same_seed_same_bytes(tmp_path, faces):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,16 +14,19 @@ from test_quantize import calibrated, integer_of, normalised
 from test_quantize import network as small_network
 
 from facecore.errors import DataError, ModelError
-from facecore.models import load_onnx
+from facecore.images import Preprocess
+from facecore.models import load_backbone, load_onnx
 from facecore.quantize import Bits, QuantizeOptions, quantize
 from facecore.quantize.batches import balanced, orders
 from facecore.quantize.bits import FLOAT
 from facecore.quantize.distill import Distillation, Schedule
 from facecore.quantize.equalise import MARGIN, equalise
-from facecore.quantize.faces import evenly
+from facecore.quantize.faces import Faces, evenly
 from facecore.quantize.losses import LOSSES, Cosine, Ekd
 from facecore.quantize.primitives import Affine, fake_activation, fake_weight
 from facecore.quantize.ranges import RANGES, Extremes, MovingRange, PercentileRange, RangeSearch
+from facecore.quantize.report import cosine_summary
+from facecore.quantize.run import _Run
 from facecore.quantize.student import Student
 from facecore.quantize.widths import activation_bits, apart, weight_bits
 from facecore.readers import open_dataset
@@ -226,8 +230,15 @@ def test_even_channels_compute_the_same(slope, middle, tmp_path):
 
 def calibrated_on(model, images):
     student = Student(model, Bits())
-    student.calibrate([images])
+    student.calibrate([images], ends=(float(images.min()), float(images.max())))
     return student
+
+
+def test_a_quarter_above_calibration_no_clip_comes_earlier(tmp_path):
+    model, images = load_onnx(written(uneven(), tmp_path / "net.onnx")), batch_of(32)
+    even = equalise(model, [torch.from_numpy(images)])
+    assert even != model
+    np.testing.assert_allclose(by_onnxruntime(even, 1.24 * images), by_onnxruntime(model, 1.24 * images), rtol=1e-3)
 
 
 def test_a_clip_that_does_not_start_from_zero_stays_as_it_is(tmp_path):
@@ -264,20 +275,25 @@ def test_a_student_like_its_teacher_has_nothing_to_learn(name):
     assert float(LOSSES[name]()(embeddings, embeddings, identities)) == pytest.approx(0, abs=1e-6)
 
 
-def test_ekd_by_hand():
-    student, teacher, who = unit(0, 20, 70, 160), unit(0, 10, 80, 170), [0, 0, 1, 1]
+@pytest.mark.parametrize("hardest", [2000, 1])  # of four negatives: all, or the last
+def test_ekd_by_hand(hardest, monkeypatch):
+    monkeypatch.setattr(Ekd, "HARDEST", hardest)
+    angles = (121.5, 81, 40, 0), (121, 81, 41, 0)  # of pairs at the thresholds, whose soft ranks are not saturated
+    student, teacher, who = unit(*angles[0]), unit(*angles[1]), [0, 1, 1, 0]
 
     def pairs(angles):
         return {(i, j): np.cos(np.radians(angles[j] - angles[i])) for i in range(4) for j in range(i + 1, 4)}
 
-    cosines = pairs([0, 20, 70, 160]), pairs([0, 10, 80, 170])
-    negatives = [(0, 2), (0, 3), (1, 2), (1, 3)]
+    cosines = [pairs(of) for of in angles]
+    negatives = [(2, 3), (0, 1), (1, 3), (0, 2)]  # from the student's nearest
     ranks = []
     for of in cosines:
         threshold = max(of[pair] for pair in negatives)  # of four negatives, every rate of 1 in 10 or less is the first
         ranks.append({pair: 6 / (1 + np.exp(-(value - threshold) / 0.01)) for pair, value in of.items()})
     apart_by = {pair: (ranks[0][pair] - ranks[1][pair]) ** 2 for pair in ranks[0]}
-    expected = 0.02 * np.mean([apart_by[0, 1], apart_by[2, 3]]) + 0.01 * np.mean([apart_by[pair] for pair in negatives])
+    positive = 0.02 * np.mean([apart_by[0, 3], apart_by[1, 2]])
+    expected = positive + 0.01 * np.mean([apart_by[pair] for pair in negatives[:hardest]])
+    assert expected > positive + 5e-3 > 1e-2
     found = Ekd(3.0)(student, teacher, torch.tensor(who)) - Cosine()(student, teacher, torch.tensor(who))
     assert float(found) == pytest.approx(3 * expected, rel=1e-3)
 
@@ -311,6 +327,11 @@ def test_an_epoch_uses_every_face_once():
     assert any((a != b).any() for (a, _), (b, _) in zip(plan, other, strict=True))
 
 
+def test_half_the_steps_are_mirrored():
+    mirrored = [flag for _, flag in orders(np.arange(3), Schedule(steps=400, batch_size=2))]
+    assert 150 < sum(mirrored) < 250
+
+
 def test_a_data_set_smaller_than_a_batch_is_one_batch():
     found = orders(np.arange(3), Schedule(steps=2, batch_size=8))
     assert [sorted(rows.tolist()) for rows, _ in found] == [[0, 1, 2]] * 2
@@ -320,9 +341,10 @@ def test_balanced_batches_hold_four_faces_of_eight_people_beside_the_random_ones
     identities = np.repeat(np.arange(30), np.arange(30) % 7 + 1)
     rows = np.flatnonzero(np.arange(len(identities)) % 11)
     people, counts = np.unique(identities[rows], return_counts=True)
-    some = [of for of, _ in orders(rows, Schedule(steps=4, batch_size=6))]
-    for plain, (found, _) in zip(some, balanced(rows, identities, Schedule(steps=4, batch_size=6)), strict=True):
-        assert (found[:6] == plain).all()
+    some = list(orders(rows, Schedule(steps=4, batch_size=6)))
+    found_by_step = balanced(rows, identities, Schedule(steps=4, batch_size=6))
+    for (plain, flag), (found, mirrored) in zip(some, found_by_step, strict=True):
+        assert ((found[:6] == plain).all(), mirrored) == (True, flag)
         extra = found[6:].reshape(8, 4)
         assert set(extra.ravel()) <= set(rows)
         assert (identities[extra] == identities[extra[:, :1]]).all()
@@ -547,6 +569,29 @@ def test_the_best_student_on_held_out_faces_is_kept(tmp_path, faces):
 def test_patience_ends_a_run_that_gets_no_better(tmp_path, faces):
     report = run(tmp_path, faces, learning_rate=9.0, steps=40, patience=2)
     assert [check["step"] for check in report["checkpoints"]] == [0, 2, 4]
+
+
+@pytest.mark.parametrize("held_out", [4, 0])
+def test_the_cosines_are_of_held_out_faces_and_without_any_of_those_calibrated_with(held_out, tmp_path, faces):
+    options = QuantizeOptions(held_out=held_out)
+    report = run(tmp_path, faces, held_out=held_out, calibration_faces=9)
+    of = Faces(open_dataset(faces), size=16, preprocess=Preprocess(), workers=1, max_rejected=0)
+    training, rows = of.held_out(held_out, options.seed)
+    ((_, images),) = of.batches(rows if held_out else evenly(training, 9), 64)
+    target = load_backbone(tmp_path / "net.onnx").embed(images)
+    for name, file in (("calibrated", "calibrated.onnx"), ("fine_tuned", "model.onnx")):
+        found = load_backbone(tmp_path / "quantized" / file).embed(images)
+        assert report["cosine_to_teacher"][name] == pytest.approx(cosine_summary(found, target), abs=1e-6)
+
+
+def test_held_out_faces_are_neither_trained_on_nor_calibrated_with(tmp_path, faces):
+    path, options = written(small_network(), tmp_path / "net.onnx"), QuantizeOptions(held_out=4, calibration_faces=44)
+    begun = _Run(open_dataset(faces), path, options, None)
+    training, held_out = set(begun._school.training.tolist()), set(begun._school.held_out.tolist())
+    assert (len(training), len(held_out), training | held_out) == (44, 4, set(range(48)))
+    assert set(begun._calibration.tolist()) == training
+    few = _Run(open_dataset(faces), path, replace(options, calibration_faces=9), None)._calibration
+    assert (len(few), set(few.tolist()) <= training) == (9, True)
 
 
 def test_held_out_faces_are_drawn_by_the_seed_and_never_trained_on(tmp_path, faces):

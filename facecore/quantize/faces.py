@@ -29,6 +29,12 @@ class Faces:
         return len(self._sources)
 
     @property
+    def ends(self) -> tuple[float, float]:
+        """The input that a pixel of 0 and one of 255 become."""
+        low, high = ((pixel - self._preprocess.mean) / self._preprocess.scale for pixel in (0, 255))
+        return low, high
+
+    @property
     def identities(self) -> Rows:
         """Who each face is, as a number (n,)."""
         return np.asarray(pc.rank(self._dataset.faces["identity"], tiebreaker="dense"), np.int64)
@@ -68,7 +74,7 @@ def evenly(rows: Rows, count: int) -> Rows:
     return rows[np.unique(places)]
 
 
-def recorded_preprocess(dataset: Dataset, backbone: Backbone) -> Preprocess:
+def manifest_preprocess(dataset: Dataset, backbone: Backbone) -> Preprocess:
     """What the manifest's maker fed to this very network; the field's default for another network or no record."""
     facts = dataset.facts
     if facts.get("model", {}).get("sha256") == backbone.sha256 and "preprocess" in facts:

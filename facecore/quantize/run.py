@@ -40,7 +40,7 @@ from facecore.quantize.artefacts import (
 )
 from facecore.quantize.equalise import equalise
 from facecore.quantize.export import to_float, to_integer
-from facecore.quantize.faces import Faces, Rows, evenly, recorded_preprocess
+from facecore.quantize.faces import Faces, Rows, evenly, manifest_preprocess
 from facecore.quantize.options import QuantizeOptions
 from facecore.quantize.reconstruct import FACES, narrowed
 from facecore.quantize.recover import recover
@@ -117,7 +117,7 @@ class _Run:
         check_products(self._float.graph)
         self.float_bytes = len(to_float(self._float).SerializeToString())
         self._preprocess = (
-            options.preprocess or self._backbone.preprocess or recorded_preprocess(dataset, self._backbone)
+            options.preprocess or self._backbone.preprocess or manifest_preprocess(dataset, self._backbone)
         )
         self._faces = Faces(
             dataset,
@@ -164,7 +164,7 @@ class _Run:
             model = equalise(narrow, readable, on_batch=bar.update)
             model = apart(model) if self._options.bits.activations < 8 else model
             self._student = self._new_student(model)
-            self._student.calibrate(readable, ranges=self._options.ranges, on_batch=bar.update)
+            self._student.calibrate(readable, ends=self._faces.ends, ranges=self._options.ranges, on_batch=bar.update)
         return model
 
     def _readable(self, rows: Rows) -> list[torch.Tensor]:

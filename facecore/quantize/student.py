@@ -51,21 +51,26 @@ class Student:
     # Calibration
 
     def calibrate(
-        self, batches: Sequence[Tensor], *, ranges: str = "mse", on_batch: Callable[[], object] = lambda: None
+        self,
+        batches: Sequence[Tensor],
+        *,
+        ends: tuple[float, float] = (-1.0, 1.0),
+        ranges: str = "mse",
+        on_batch: Callable[[], object] = lambda: None,
     ) -> None:
         """Set the quantizers of every tensor and weight from batches of input (n, 3, size, size).
 
-        `ranges` names how, from RANGES. `on_batch` is called after each batch of either pass.
+        `ends` is the input that pixels of 0 and 255 become, the input's range whatever the batches hold. `ranges` names
+        how those of all other tensors are found, from RANGES. `on_batch` is called after each batch of either pass.
         """
-        found = {name: RANGES[ranges]() for name in self._bits_of}
+        found = {name: RANGES[ranges]() for name in self._bits_of if name != self.network.input}
         self._watch(batches, found, on_batch)
-        pixels = found.pop(self.network.input)  # whose range is known and full
         quantizers = {name: Affine.over(range_.low, range_.high, self._bits_of[name]) for name, range_ in found.items()}
         if ranges == "mse":
             searches = {name: RangeSearch(of.low, of.high, self._bits_of[name]) for name, of in found.items()}
             self._watch(batches[:SEARCHED], searches, on_batch)
             quantizers = {name: search.best() for name, search in searches.items()}
-        quantizers[self.network.input] = Affine.over(pixels.low * OFF_TIES, pixels.high * OFF_TIES, 8)
+        quantizers[self.network.input] = Affine.over(ends[0] * OFF_TIES, ends[1] * OFF_TIES, 8)
         self._zero_points = {name: quantizer.zero_point for name, quantizer in quantizers.items()}
         for name, quantizer in quantizers.items():
             self._scales[name] = self._learned(torch.tensor([quantizer.scale]))
