@@ -3,9 +3,11 @@
 python pipelines/one_machine.py IMAGES MODEL PAIRS PAIRS_IMAGES OUT
 """
 
-import sys
 from pathlib import Path
 
+import click
+
+from facecore.cli.group import Recipe
 from facecore.embed import EmbedOptions, embed
 from facecore.errors import DataError
 from facecore.manifest import provenance_of
@@ -14,6 +16,8 @@ from facecore.quantize import Bits, QuantizeOptions, quantize
 from facecore.readers import open_dataset
 from facecore.select import Nms, select
 from facecore.verify import open_protocol, verify
+
+PATH = click.Path(path_type=Path, exists=True)
 
 
 def one_machine(
@@ -39,6 +43,17 @@ def one_machine(
     }
 
 
+@click.command(cls=Recipe)
+@click.argument("images", type=PATH)
+@click.argument("model", type=PATH)
+@click.argument("pairs", type=PATH)
+@click.argument("pairs_images", type=PATH)
+@click.argument("out", type=click.Path(path_type=Path))
+def main(images: Path, model: Path, pairs: Path, pairs_images: Path, out: Path) -> None:
+    """Quantize MODEL on 60 % of IMAGES, chosen by nms, and verify it on PAIRS; all that is made goes to OUT."""
+    for name, accuracy in one_machine(images, model, pairs, pairs_images, out).items():
+        click.echo(f"{name}: {100 * accuracy:.2f} %")
+
+
 if __name__ == "__main__":
-    for name, accuracy in one_machine(*map(Path, sys.argv[1:6])).items():
-        sys.stdout.write(f"{name}: {100 * accuracy:.2f} %\n")
+    main()
