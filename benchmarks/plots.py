@@ -14,6 +14,8 @@ from facecore.curve.plot import COLOURS, INK, MARKERS, PALE, RANDOM_COLOUR, STYL
 from facecore.curve.pools import RANDOM
 from facecore.provenance import written_whole
 
+ACROSS = 3  # panels side by side
+
 
 def which_rank(result: Mapping[str, Any], out: Path) -> None:
     """A panel for every pool and number of steps at which a method kept two fractions or more."""
@@ -24,9 +26,13 @@ def which_rank(result: Mapping[str, Any], out: Path) -> None:
         if _lines(pool["rows"], steps)
     ]
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.7 * len(panels), 3.7), layout="constrained")
-        axes = figure.subplots(1, len(panels), squeeze=False).flatten().tolist()
-        for panel, (pool, steps) in zip(axes, panels, strict=True):
+        across = min(len(panels), ACROSS)
+        down = -(-len(panels) // across)
+        figure = Figure(figsize=(4.7 * across, 3.7 * down), layout="constrained")
+        axes = figure.subplots(down, across, squeeze=False).flatten().tolist()
+        for empty in axes[len(panels) :]:
+            empty.remove()
+        for panel, (pool, steps) in zip(axes, panels, strict=False):
             panel.set_title(f"trained on {pool['pool']}, tested on {pool['protocol']}", loc="left", size=10)
             _panel(panel, pool["rows"], steps)
         with written_whole(out) as part:
