@@ -84,10 +84,16 @@ def which_rank(result: Result) -> list[str]:
             accuracy = _mean(of["accuracy"], of["accuracy_half"], signed=False)
             above = [_above(of, f"above_{other}") for other in ("random", "whole_epochs", "whole_steps")]
             rows.append([*cells, str(of["seeds"]), accuracy, *above])
-        told.append(f"Pool {pool['pool']}: tested on {pool['protocol']}.")
+        told.append(f"Pool {pool['pool']}: tested on {pool['protocol']}{_bare(pool['rows'])}.")
     head = ["pool", "keep", "steps", "faces", "method", "t*", "seeds", "accuracy, %"]
     whole = [f"above the whole pool, equal {cost}" for cost in ("epochs", "steps")]
     return [*_decides(result), "", *table([*head, "above random", *whole], rows), "", *told]
+
+
+def _bare(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Where identities may lose all their faces, because there are too many for a face of each."""
+    bare = sorted({of["keep"] for of in rows if of["min_per_identity"] == 0}, reverse=True)
+    return f"; at {' and '.join(f'{keep:g}' for keep in bare)} identities may lose all their faces" if bare else ""
 
 
 def _decides(result: Result) -> list[str]:

@@ -4,12 +4,13 @@ python benchmarks/which_rank.py CFP=scratch/cfp "CFP, swollen=scratch/swollen,sc
 
 Each argument is the name of a pool of faces and folders that pipelines/from_scratch.py filled, complete or not. Points
 of one pool may differ in their steps; each is compared with as many random faces at as many steps, and with the whole
-pool for as many epochs and for as many steps, where that was run.
+pool for as many epochs and for as many steps, where that was run. --add-to RESULT.json counts the points that an
+earlier result holds, too; the folders may then hold the new ones alone.
 """
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -39,13 +40,15 @@ class Place(NamedTuple):
     steps: int
 
 
-def found(name: str, folders: Sequence[Path]) -> dict[str, Any]:
-    """The means over seeds of one pool, best first at each place."""
-    points = [_read(path) for of in folders for path in sorted(of.glob("*/point.json"))]
-    points = [point for point in points if "accuracy" in point]  # trained, and verified
-    if len({(point["protocol"], point["min_per_identity"]) for point in points}) != 1:
-        raise SystemExit(f"{name}: no points, or points of other protocols or floors; give those names of their own")
+def found(name: str, folders: Sequence[Path], earlier: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The means over seeds of one pool, best first at each place; a point counts instead of the same in `earlier`."""
+    read = [_read(path) for of in folders for path in sorted(of.glob("*/point.json"))]
+    verified = [point for point in read if "accuracy" in point]
+    points = list({_what(point): point for point in [*_points_of(earlier or {"rows": []}), *verified]}.values())
     by_place = {(Place(point["fraction"], point["steps"]), point["method"]) for point in points}
+    floors = {(place, point["min_per_identity"]) for place, _ in by_place for point in _at(points, place)}
+    if len({point["protocol"] for point in points}) != 1 or len(floors) > len({place for place, _ in by_place}):
+        raise SystemExit(f"{name}: no points, or points of other protocols or floors; give those names of their own")
     rows = []
     for place, method in sorted(by_place):
         ours, random, each = (_folds(points, place, of) for of in (method, RANDOM, PER_IDENTITY))
@@ -53,20 +56,34 @@ def found(name: str, folders: Sequence[Path]) -> dict[str, Any]:
         rows.append(
             {
                 **{"method": method, **place._asdict(), "faces": faces, "seeds": len(ours)},
+                "min_per_identity": _at(points, place, method)[0]["min_per_identity"],
                 "max_cosine": _max_cosine(points, place, method),
                 **_told("accuracy", over_seeds(np.array([of.mean() for of in ours.values()]))),
                 **(_told("above_random", _above(ours, random)) if method not in (ALL, RANDOM) else {}),
                 **(_told("above_random_per_identity", _above(ours, each)) if method not in (ALL, PER_IDENTITY) else {}),
                 **_told("above_whole_epochs", _above_whole(points, ours, round(place.steps / place.keep), method)),
                 **_told("above_whole_steps", _above_whole(points, ours, place.steps, method)),
-                "folds": {seed: [round(fold, 4) for fold in of.tolist()] for seed, of in sorted(ours.items())},
+                "folds": {seed: of.tolist() for seed, of in sorted(ours.items())},
             }
         )
     return {
         "pool": name,
-        **{key: points[0][key] for key in ("protocol", "min_per_identity")},
+        "protocol": points[0]["protocol"],
         "rows": sorted(rows, key=lambda row: (-row["keep"], -row["steps"], -row["accuracy"])),
     }
+
+
+def _points_of(pool: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The points that a result of this script was made of."""
+    return [
+        {
+            **{key: row[key] for key in ("method", "steps", "faces", "min_per_identity", "max_cosine")},
+            **{"protocol": pool["protocol"], "fraction": row["keep"], "seed": int(seed)},
+            "folds": [fold / 100 for fold in folds],
+        }
+        for row in pool["rows"]
+        for seed, folds in row["folds"].items()
+    ]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -77,13 +94,19 @@ def _read(path: Path) -> dict[str, Any]:
     return {**point, "max_cosine": made.facts["max_cosine"] if made and made.stage == Nms.name else None}
 
 
-def _at(points: Sequence[dict[str, Any]], place: Place, method: str) -> list[dict[str, Any]]:
-    """The points that differ in their seed alone."""
-    return [point for point in points if (point["fraction"], point["steps"], point["method"]) == (*place, method)]
+def _what(point: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(point[key] for key in ("fraction", "steps", "method", "seed"))
+
+
+def _at(points: Sequence[dict[str, Any]], place: Place, method: str | None = None) -> list[dict[str, Any]]:
+    """The points of one place, or those that differ in their seed alone."""
+    here = [point for point in points if (point["fraction"], point["steps"]) == place]
+    return here if method is None else [point for point in here if point["method"] == method]
 
 
 def _folds(points: Sequence[dict[str, Any]], place: Place, method: str) -> Folds:
-    return {point["seed"]: 100 * np.array(point["folds"]) for point in _at(points, place, method)}
+    """As they are written, so that a result says what any later one makes of it."""
+    return {point["seed"]: np.round(100 * np.array(point["folds"]), 4) for point in _at(points, place, method)}
 
 
 def _max_cosine(points: Sequence[dict[str, Any]], place: Place, method: str) -> float | None:
@@ -124,14 +147,17 @@ def main() -> None:
     """Collect and write the result."""
     parser = arguments(__doc__, "which_rank")
     parser.add_argument("pools", nargs="*", metavar="NAME=FOLDER[,FOLDER]")
+    parser.add_argument("--add-to", type=Path, metavar="RESULT.json")
     given = parser.parse_args()
-    if not given.smoke and not (given.pools and all("=" in text for text in given.pools)):
+    if not given.smoke and not ((given.pools or given.add_to) and all("=" in text for text in given.pools)):
         parser.error("name pools and their folders, such as CFP=scratch/cfp")
     with TemporaryDirectory() as temporary:
         folders = {name: of.split(",") for name, of in (text.split("=", 1) for text in given.pools)}
         if given.smoke:
             folders = {"grey": [str(smallest(Path(temporary)))]}
-        pools = [found(name, [Path(folder) for folder in of]) for name, of in folders.items()]
+        earlier = {of["pool"]: of for of in json.loads(given.add_to.read_text())["pools"]} if given.add_to else {}
+        names = dict.fromkeys((*earlier, *folders))
+        pools = [found(name, [Path(of) for of in folders.get(name, ())], earlier.get(name)) for name in names]
     write_result(given.out, {"pools": pools})
 
 

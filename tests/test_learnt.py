@@ -1,6 +1,7 @@
 """What the collectors of trainings say, against figures that one can add up by hand."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pyarrow as pa
@@ -33,6 +34,13 @@ def point(folder, method, keep, seed, more, steps=10, faces=10):
     path.write_text(json.dumps({**told, **how}))
     made = Provenance("nms" if method.startswith("nms") else method, {}, {}, {"max_cosine": 0.8 + seed / 100})
     write_manifest(ONE_FACE, path.with_name("subset.parquet"), made)
+
+
+def below_floor(folder, method, keep, seed):
+    """A finished training on a choice that may leave an identity no face."""
+    point(folder, method, keep, seed, 0)
+    path = folder / f"{method}-{keep}-{seed}-10" / "point.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"min_per_identity": 0}))
 
 
 @pytest.fixture
@@ -96,7 +104,11 @@ def test_the_longest_training_on_60_percent_decides():
     pools = [("one", [*one, *older]), ("other", other), ("no 60 percent", [row("random", 0.2, 40, 50)])]
     result = {
         "pools": [
-            {"pool": name, "protocol": "P", "rows": [of | {"faces": 1, "seeds": 3} for of in rows]}
+            {
+                "pool": name,
+                "protocol": "P",
+                "rows": [of | {"faces": 1, "seeds": 3, "min_per_identity": None} for of in rows],
+            }
             for name, rows in pools
         ]
     }
@@ -131,6 +143,36 @@ def test_points_of_two_protocols_are_no_pool(tmp_path):
     other.write_text(other.read_text().replace("pairs", "others"))
     with pytest.raises(SystemExit, match="made up: no points, or points of other protocols or floors"):
         which_rank.found("made up", [tmp_path])
+
+
+def test_a_pool_may_be_without_a_floor_where_it_has_too_many_people(tmp_path):
+    point(tmp_path, "nms", 0.5, 0, 1)
+    below_floor(tmp_path, "nms", 0.2, 0)
+    found = which_rank.found("made up", [tmp_path])
+    assert [(row["keep"], row["min_per_identity"]) for row in found["rows"]] == [(0.5, None), (0.2, 0)]
+    told = which_rank_told({"pools": [found]})
+    assert told[-1] == "Pool made up: tested on pairs; at 0.2 identities may lose all their faces."
+
+
+def test_points_of_two_floors_are_not_compared(tmp_path):
+    point(tmp_path, "nms", 0.5, 0, 1)
+    below_floor(tmp_path, "random", 0.5, 0)
+    with pytest.raises(SystemExit, match="made up: no points, or points of other protocols or floors"):
+        which_rank.found("made up", [tmp_path])
+
+
+def test_a_result_is_added_to(tmp_path):
+    for seed in (0, 1):
+        point(tmp_path / "first", "random", 0.6, seed, seed)
+        point(tmp_path / "first", "nms", 0.6, seed, 1 / 3)
+        point(tmp_path / "later", "nms", 0.6, seed + 1, 2 / 3)  # one seed again, whose new point counts
+    first = which_rank.found("made up", [tmp_path / "first"])
+    assert which_rank.found("made up", [], first) == first
+    both = which_rank.found("made up", [tmp_path / "later"], first)
+    (nms,) = [row for row in both["rows"] if row["method"] == "nms"]
+    assert nms["folds"] == {0: [70.3333, 80.3333], 1: [70.6667, 80.6667], 2: [70.6667, 80.6667]}
+    shutil.rmtree(tmp_path / "first" / "nms-0.6-1-10")
+    assert which_rank.found("made up", [tmp_path / "first", tmp_path / "later"])["rows"] == both["rows"]
 
 
 def test_the_headline_counts_the_selection():
