@@ -22,7 +22,7 @@ from test_models_onnx import small, written
 
 from facecore.cli import main
 from facecore.embed import EmbedOptions, head
-from facecore.embed.head import Head, class_numbers, named_numbers, read_names, read_weights
+from facecore.embed.head import Classifier, class_numbers, named_numbers, read_class_names, read_weights
 from facecore.embeddings import Embeddings, metadata_path
 from facecore.errors import DataError, ModelError, OptionError
 from facecore.images import Preprocess, decode, to_input
@@ -77,7 +77,7 @@ def column_of(path, name="probability"):
 
 def head_over(path, names, weights, **more):
     saved(path, weights)
-    return Head(path, pa.chunked_array([pa.array(names, pa.string())]), weights.shape[1], **more)
+    return Classifier(path, pa.chunked_array([pa.array(names, pa.string())]), weights.shape[1], **more)
 
 
 # values
@@ -271,9 +271,9 @@ def named(path, names):
 
 def test_classes_are_found_by_the_names_in_the_head(tmp_path):
     path = named(tmp_path / "head.safetensors", ["zoe", "fa", "al", "7", "bo", "0"])
-    assert named_numbers(pa.array(["0", "al", "zoe"]), read_names(path), path).tolist() == [5, 2, 0]
+    assert named_numbers(pa.array(["0", "al", "zoe"]), read_class_names(path), path).tolist() == [5, 2, 0]
     with pytest.raises(DataError) as error:
-        named_numbers(pa.array(["al", "cy", "di"]), read_names(path), path)
+        named_numbers(pa.array(["al", "cy", "di"]), read_class_names(path), path)
     assert str(error.value) == (
         f"{path} has no class for 2 of 3 identities, first cy; embed those that it was trained on"
     )
@@ -281,8 +281,8 @@ def test_classes_are_found_by_the_names_in_the_head(tmp_path):
 
 def test_a_share_of_the_identities_has_the_same_probabilities(tmp_path):
     share, every = pa.chunked_array([["cy", "al"]]), pa.chunked_array([list(PEOPLE)])
-    by_name = Head(named(tmp_path / "head.safetensors", list(PEOPLE)), share, dimension=4)
-    by_place = Head(saved(tmp_path / "head.npy"), every, dimension=4)
+    by_name = Classifier(named(tmp_path / "head.safetensors", list(PEOPLE)), share, dimension=4)
+    by_place = Classifier(saved(tmp_path / "head.npy"), every, dimension=4)
     vectors = np.random.default_rng(1).normal(size=(2, 4)).astype(np.float32)
     ours, plain = (head.probabilities(vectors, head.classes(share)) for head in (by_name, by_place))
     np.testing.assert_array_equal(ours, plain)

@@ -213,21 +213,21 @@ def test_nearest_is_the_slow_obvious_answer():
     )
 
 
-def test_a_survey_counts_people_reasons_and_cosines(tmp_path):
+def test_a_tally_counts_people_reasons_and_cosines(tmp_path):
     path = write_subset_of(
         tmp_path / "subset.parquet", KEPT, [*DROPPED, gone("cas", 0, 0.5, "outranked", None)], rows=2
     )
-    survey = Subset.open(path).survey()
-    assert survey.people.to_pylist() == [
+    tally = Subset.open(path).tally()
+    assert tally.people.to_pylist() == [
         {"identity": EVIL, "kept": 1, "dropped": 1},
         {"identity": "ann", "kept": 3, "dropped": 2},
         {"identity": "bob", "kept": 1, "dropped": 1},
         {"identity": "cas", "kept": 0, "dropped": 1},
     ]
-    assert (survey.kept, survey.dropped) == (5, 5)
-    assert survey.reasons == {"near-duplicate": 3, "outranked": 1, "trimmed": 1}
-    assert survey.cosine[:4].tolist() == [0.875, 0.75, 0.5, 0.8125]
-    assert math.isnan(survey.cosine[4])
+    assert (tally.kept, tally.dropped) == (5, 5)
+    assert tally.reasons == {"near-duplicate": 3, "outranked": 1, "trimmed": 1}
+    assert tally.cosine[:4].tolist() == [0.875, 0.75, 0.5, 0.8125]
+    assert math.isnan(tally.cosine[4])
 
 
 def test_rows_are_found_by_number_and_by_name(tmp_path):

@@ -27,7 +27,7 @@ PARTIAL_FC = "state_dict_softmax_fc"  # where arcface_torch's checkpoint of a wh
 Numbers = npt.NDArray[np.int64]
 
 
-class Head:
+class Classifier:
     """A classifier over the identities of a data set: class i is as the file names it, or the i-th, or that named i."""
 
     def __init__(
@@ -42,7 +42,7 @@ class Head:
         self._lengths = _lengths(weights, path).to(best_device())  # (classes,)
         self._weights = weights.to(best_device())  # (classes, d); on the CPU the file itself, where it can be mapped
         self._names = pc.unique(identity)
-        named = read_names(path)
+        named = read_class_names(path)
         self._numbers = (
             class_numbers(self._names, len(weights), path) if named is None else named_numbers(self._names, named, path)
         )
@@ -108,7 +108,7 @@ def named_numbers(names: pa.Array, named: pa.Array, path: Path) -> Numbers:
     return numbers
 
 
-def read_names(path: Path) -> pa.Array | None:
+def read_class_names(path: Path) -> pa.Array | None:
     """The identities of the classes of a head that facecore train wrote, as JSON in bytes; None in any other file."""
     if path.suffix.lower() != ".safetensors":
         return None

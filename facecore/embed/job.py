@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from tqdm import tqdm
 
-from facecore.embed.head import Head
+from facecore.embed.head import Classifier
 from facecore.embeddings import shard_starts
 from facecore.errors import OptionError, check_max_rejected
 from facecore.images import Floats, Preprocess, load_batches
@@ -62,9 +62,9 @@ class Job:
     def __init__(self, dataset: Dataset, backbone: Backbone, options: EmbedOptions, *, model_name: str) -> None:
         self.dataset, self.backbone, self.options, self.model_name = dataset, backbone, options, model_name
         self.preprocess = options.preprocess or backbone.preprocess or Preprocess()
-        self.head: Head | None = None
+        self.head: Classifier | None = None
         if options.head is not None:
-            self.head = Head(
+            self.head = Classifier(
                 options.head,
                 dataset.faces["identity"],
                 backbone.dimension,

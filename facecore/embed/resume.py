@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from facecore.embed.job import Job
-from facecore.embeddings import metadata_path, read_head, vectors_path
+from facecore.embeddings import metadata_path, read_npy_header, vectors_path
 from facecore.errors import DataError
 from facecore.manifest import provenance_of
 from facecore.provenance import check_folder, sha256_of_file
@@ -35,7 +35,7 @@ def finished_shards(out: Path, job: Job, *, shared: bool = False) -> dict[int, l
             raise otherwise
         try:
             made = provenance_of(metadata_path(out, number))
-            vectors = read_head(vectors_path(out, number))
+            vectors = read_npy_header(vectors_path(out, number))
         except (OSError, ValueError, EOFError, pa.ArrowException):
             continue  # missing or damaged: written anew
         if made is None or made.facts.get("fingerprint") != job.fingerprint(number):

@@ -45,7 +45,7 @@ def load_vectors(path: Path) -> npt.NDArray[np.float16]:
     return rows
 
 
-class Head(NamedTuple):
+class NpyHeader(NamedTuple):
     """What a .npy file says of itself before its rows."""
 
     shape: tuple[int, ...]
@@ -54,7 +54,7 @@ class Head(NamedTuple):
     begin: int  # the byte at which the rows begin
 
 
-def read_head(path: Path) -> Head:
+def read_npy_header(path: Path) -> NpyHeader:
     """The head of a .npy file whose size agrees with it; raises OSError or ValueError if there is no such file."""
     stream = io.BytesIO(read_range(path, 0, MAX_HEAD))
     version = np.lib.format.read_magic(stream)
@@ -64,7 +64,7 @@ def read_head(path: Path) -> Head:
         shape, fortran_order, dtype = HEADS[version](stream)
     except Exception as error:  # numpy reads it as Python, whose parser raises several
         raise ValueError("its head is none") from error
-    head = Head(shape, dtype, not fortran_order, stream.tell())
+    head = NpyHeader(shape, dtype, not fortran_order, stream.tell())
     if path.stat().st_size < head.begin + math.prod(shape) * dtype.itemsize:
         raise ValueError("cut short")
     return head

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from facecore.compiled import widen_rows
-from facecore.embeddings.files import described, is_whole, metadata_path, read_head, vectors_path, whole_runs
+from facecore.embeddings.files import described, is_whole, metadata_path, read_npy_header, vectors_path, whole_runs
 from facecore.errors import DataError
 from facecore.manifest import COLUMNS
 from facecore.parallel import cores, in_order
@@ -112,7 +112,7 @@ class Embeddings:
     def _check_rows(self, number: int, expected: int) -> None:
         described, there = metadata_path(self.path, number), vectors_path(self.path, number)
         try:
-            head = read_head(there)
+            head = read_npy_header(there)
             rows = pq.read_metadata(for_arrow(described)).num_rows
         except (OSError, ValueError, pa.ArrowException):
             raise DataError(

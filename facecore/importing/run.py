@@ -20,7 +20,7 @@ from facecore.importing.open import open_source
 from facecore.importing.options import ImportOptions
 from facecore.importing.shards import write_shards
 from facecore.importing.source import Batch, Source
-from facecore.importing.survey import Survey, survey
+from facecore.importing.survey import Grouping, survey
 from facecore.importing.units import unit_rows
 from facecore.parallel import cores, in_order
 from facecore.progress import progress
@@ -148,7 +148,7 @@ def _unit_run(batch: Batch) -> Run:
 
 
 def _grouped(
-    runs: Iterator[Run], source: Source, found: Survey, options: ImportOptions, work: Path
+    runs: Iterator[Run], source: Source, found: Grouping, options: ImportOptions, work: Path
 ) -> tuple[Iterator[Run], int]:
     """The rows as whole identities, which come sorted, and the number of buckets that took; 0 if they did already."""
     if found.grouped:
@@ -157,7 +157,7 @@ def _grouped(
     return buckets.runs(), len(buckets)
 
 
-def _partitioned(runs: Iterator[Run], source: Source, found: Survey, folder: Path, *, memory: int) -> Buckets:
+def _partitioned(runs: Iterator[Run], source: Source, found: Grouping, folder: Path, *, memory: int) -> Buckets:
     """Spill all rows to buckets: one fits in half of the memory, and so do twice the rows that wait to be spilled."""
     first = next(runs)
     needed = first.nbytes / len(first) * source.rows

@@ -16,14 +16,14 @@ SAMPLED = 1 << 15  # rows whose identities stand for all when buckets are laid o
 
 
 @dataclass(frozen=True)
-class Survey:
+class Grouping:
     """What a look at every row's names found."""
 
     grouped: bool  # identities come sorted already
     identities: list[str]  # of a sample of rows, sorted
 
 
-def survey(source: Source) -> Survey:
+def survey(source: Source) -> Grouping:
     """Read all names of an input; raises DataError if one is missing, or a face_id occurs twice.
 
     Takes 8 bytes a face, and those only if the input names faces itself.
@@ -45,7 +45,7 @@ def survey(source: Source) -> Survey:
     if not row:
         raise DataError(f"{source.files[0]} holds no rows; there is nothing to import")
     _refuse_repeated(source, hashes)
-    return Survey(grouped, sorted(sample))
+    return Grouping(grouped, sorted(sample))
 
 
 def _rises(last: str, identity: pa.Array) -> bool:

@@ -14,7 +14,7 @@ from facecore.models.torch_backbone import (
     check_architecture,
     checkpoint_backbone,
     load_checkpoint,
-    load_program,
+    load_exported,
     program_backbone,
 )
 from facecore.models.torch_to_onnx import exported, to_onnx
@@ -57,7 +57,7 @@ def _checkpoint_graph(path: Path, arch: str | None) -> onnx.ModelProto:
 
 
 def _program_graph(path: Path, arch: str | None) -> onnx.ModelProto:
-    program = load_program(path).exported
+    program = load_exported(path).exported
     return _exported(path, lambda: exported(program))
 
 

@@ -57,7 +57,7 @@ class Residual(nn.Module):
         return out
 
 
-class Head(nn.Module):
+class EmbeddingHead(nn.Module):
     """A 7 x 7 convolution of each channel by itself, and one linear layer: (n, 512, 7, 7) to (n, dimension)."""
 
     def __init__(self, dimension: int) -> None:
@@ -95,7 +95,7 @@ class MobileFaceNet(nn.Module):
             ]
         )
         self.conv_sep = ConvBlock(wide, 512, 1)
-        self.features = Head(dimension)
+        self.features = EmbeddingHead(dimension)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -161,7 +161,7 @@ class Program:
     most: int
 
 
-def load_program(path: Path) -> Program:
+def load_exported(path: Path) -> Program:
     """Read a torch.export program.
 
     Raises ModelError if the file is not one from (n, 3, s, s) float32 images, in inference mode.
@@ -212,7 +212,7 @@ def _in_training(program: torch.export.ExportedProgram) -> bool:
 
 def program_backbone(path: Path) -> TorchBackbone:
     """A torch.export program, ready to run."""
-    program = load_program(path)
+    program = load_exported(path)
     exported = program.exported
     if best_device().type != "cpu":
         exported = move_to_device_pass(exported, best_device())

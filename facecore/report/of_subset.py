@@ -15,7 +15,7 @@ from facecore.report.charts import COLOURS, Chart, Mark, bin_axis, chart, count_
 from facecore.report.faces import Album, Face
 from facecore.report.numbers import Rows, doubling_bins, nearest, spread
 from facecore.report.page import Section
-from facecore.report.subset import REASONS, Subset, Survey, rows_at, rows_where
+from facecore.report.subset import REASONS, Subset, Tally, rows_at, rows_where
 
 JUST_DROPPED, JUST_KEPT = 8, 6  # faces nearest to t*, on either side
 LOST_MOST = 15  # identities
@@ -38,31 +38,31 @@ def subset_section(subset: Subset, name: str, slug: str, *, album: Album, pairs:
 
     `where` its images are read, or why they cannot be.
     """
-    survey = subset.survey()
-    barely_dropped, barely_kept = _barely(subset, survey)
-    gallery = survey.cosine.copy()
+    tally = subset.tally()
+    barely_dropped, barely_kept = _barely(subset, tally)
+    gallery = tally.cosine.copy()
     gallery[barely_dropped] = np.nan  # shown already
     shown = spread(gallery, max(pairs - JUST_DROPPED - JUST_KEPT // 2, 0))
     values = {
         "max_cosine": subset.max_cosine,
-        "reasons": [(reason, count, REASONS.get(reason, "")) for reason, count in survey.reasons.items()],
-        "charts": [_faces_chart(survey, slug), _cosine_chart(survey, slug, subset.max_cosine)],
+        "reasons": [(reason, count, REASONS.get(reason, "")) for reason, count in tally.reasons.items()],
+        "charts": [_faces_chart(tally, slug), _cosine_chart(tally, slug, subset.max_cosine)],
         "barely_dropped": _pairs(subset, barely_dropped, where, album),
         "barely_kept": _kept(subset, barely_kept, where, album),
         "gallery": _pairs(subset, shown, where, album),
-        "without_rival": int(np.isnan(survey.cosine).sum()),
-        "losers": _losers(survey),
-        "dropped": survey.dropped,
+        "without_rival": int(np.isnan(tally.cosine).sum()),
+        "losers": _losers(tally),
+        "dropped": tally.dropped,
     }
-    return Section("subset", name, slug, _figures(subset, survey), subset.made, values)
+    return Section("subset", name, slug, _figures(subset, tally), subset.made, values)
 
 
-def _figures(subset: Subset, survey: Survey) -> list[tuple[str, str]]:
-    before, identities = survey.kept + survey.dropped, len(survey.people)
-    stay = int(pc.sum(pc.greater(survey.people["kept"], 0)).as_py() or 0)
-    share = f"{100 * survey.kept / before:.4g} %" if before else "none"
+def _figures(subset: Subset, tally: Tally) -> list[tuple[str, str]]:
+    before, identities = tally.kept + tally.dropped, len(tally.people)
+    stay = int(pc.sum(pc.greater(tally.people["kept"], 0)).as_py() or 0)
+    share = f"{100 * tally.kept / before:.4g} %" if before else "none"
     figures = [
-        (f"{survey.kept:,}", f"of {before:,} faces kept"),
+        (f"{tally.kept:,}", f"of {before:,} faces kept"),
         (share, "of the faces"),
         (f"{stay:,}", f"of {identities:,} identities kept"),
     ]
@@ -71,13 +71,13 @@ def _figures(subset: Subset, survey: Survey) -> list[tuple[str, str]]:
     return figures
 
 
-def _barely(subset: Subset, survey: Survey) -> tuple[Rows, Rows]:
+def _barely(subset: Subset, tally: Tally) -> tuple[Rows, Rows]:
     """The rows of the dropped and of the kept faces nearest to t*; none if there is no t*."""
     if subset.max_cosine is None:
         return np.empty(0, np.int64), np.empty(0, np.int64)
-    below = np.where(survey.kept_suppression <= subset.max_cosine, survey.kept_suppression, np.float32(np.nan))
+    below = np.where(tally.kept_suppression <= subset.max_cosine, tally.kept_suppression, np.float32(np.nan))
     below[below == NO_COSINE] = np.nan
-    return nearest(survey.cosine, subset.max_cosine, JUST_DROPPED), nearest(below, subset.max_cosine, JUST_KEPT)
+    return nearest(tally.cosine, subset.max_cosine, JUST_DROPPED), nearest(below, subset.max_cosine, JUST_KEPT)
 
 
 def _pairs(subset: Subset, rows: Rows, where: Reader | str, album: Album) -> list[Pair]:
@@ -105,17 +105,17 @@ def _kept(subset: Subset, rows: Rows, where: Reader | str, album: Album) -> list
     return [(album.face(where, row), row["suppression_cosine"]) for row in found]
 
 
-def _losers(survey: Survey) -> list[dict[str, Any]]:
+def _losers(tally: Tally) -> list[dict[str, Any]]:
     """The identities that lost most faces; of equals the earlier name."""
     order = [("dropped", "descending"), ("identity", "ascending")]
-    found = pc.select_k_unstable(survey.people, LOST_MOST, order)
-    return [row for row in survey.people.take(found).to_pylist() if row["dropped"]]
+    found = pc.select_k_unstable(tally.people, LOST_MOST, order)
+    return [row for row in tally.people.take(found).to_pylist() if row["dropped"]]
 
 
-def _faces_chart(survey: Survey, slug: str) -> Chart:
-    kept = _numbers(survey.people, "kept")
-    names, before = doubling_bins(kept + _numbers(survey.people, "dropped"))
-    after = doubling_bins(np.append(kept, kept + _numbers(survey.people, "dropped")))[1] - before
+def _faces_chart(tally: Tally, slug: str) -> Chart:
+    kept = _numbers(tally.people, "kept")
+    names, before = doubling_bins(kept + _numbers(tally.people, "dropped"))
+    after = doubling_bins(np.append(kept, kept + _numbers(tally.people, "dropped")))[1] - before
     first = 0 if after[0] else 1  # no identity had no face before
 
     def paint(axes: Axes) -> Sequence[Mark]:
@@ -133,8 +133,8 @@ def _faces_chart(survey: Survey, slug: str) -> Chart:
     return chart(f"{slug}-faces", "Faces per identity, before and after", paint)
 
 
-def _cosine_chart(survey: Survey, slug: str, max_cosine: float | None) -> Chart:
-    kept, dropped = (side[side > NO_COSINE] for side in (survey.kept_suppression, survey.dropped_suppression))
+def _cosine_chart(tally: Tally, slug: str, max_cosine: float | None) -> Chart:
+    kept, dropped = (side[side > NO_COSINE] for side in (tally.kept_suppression, tally.dropped_suppression))
     lowest = min((float(side.min()) for side in (kept, dropped) if len(side)), default=0.0)
     edges = np.arange(np.floor(lowest / WIDTH), round(1 / WIDTH) + 1) * WIDTH
     counts = [np.histogram(side, np.append(edges[:-1], 1.0001))[0] for side in (kept, dropped)]

@@ -38,7 +38,7 @@ REASONS = {
 
 
 @dataclass(frozen=True)
-class Survey:
+class Tally:
     """What one reading of a subset gives: 4 bytes a face kept, 8 a face dropped, and a row an identity."""
 
     people: pa.Table  # identity, kept, dropped: how many faces, sorted by identity
@@ -101,7 +101,7 @@ class Subset:
         is_cut = self.made.stage == "nms" and not self.made.options.get("order")
         return self.made.facts.get("max_cosine") if is_cut else None
 
-    def survey(self) -> Survey:
+    def tally(self) -> Tally:
         """Read both files once."""
         kept, dropped, cosines, reasons = [], [], [], []
         people = _People()
@@ -117,7 +117,7 @@ class Subset:
                 cosines.append(floats(batch["cosine"]))
                 reasons.append(pc.value_counts(batch["reason"]))
                 bar.update(len(batch))
-        return Survey(people.table(), _joined(kept), _joined(dropped), _joined(cosines), _added(reasons))
+        return Tally(people.table(), _joined(kept), _joined(dropped), _joined(cosines), _added(reasons))
 
 
 def without_dropped(path: Path) -> DataError:

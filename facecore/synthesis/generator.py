@@ -14,7 +14,7 @@ from facecore.images import Floats, Pixels
 from facecore.models.backbone import first_line
 from facecore.provenance import sha256_of_file
 from facecore.synthesis.options import GENERATOR, RANGES, SynthesisOptions, parse_latent
-from facecore.synthesis.programs import Array, Program, Taken, load_program
+from facecore.synthesis.programs import Array, Program, Taken, load_generator
 from facecore.synthesis.streams import CLASSES, LATENTS, stream
 
 TRIED = 2  # faces made to find out how a file is to be called: not 1, which would hide a batch that is none
@@ -55,7 +55,7 @@ class Generator:
     name: ClassVar[str] = GENERATOR
 
     def __init__(self, path: Path, options: SynthesisOptions) -> None:
-        self._program, self._options = load_program(path), options
+        self._program, self._options = load_generator(path), options
         self.inputs: Mapping[str, str] = {"generator": sha256_of_file(path)}
         self.batch = options.batch_size
         self._filled, self._output = _first_that_runs(self._program, options)

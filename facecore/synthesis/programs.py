@@ -60,7 +60,7 @@ class Program:
         return ", ".join(map(str, self.inputs)) or "nothing"
 
 
-def load_program(path: Path) -> Program:
+def load_generator(path: Path) -> Program:
     """Read a generator; raises ModelError if the file is none of the three formats."""
     suffix = path.suffix.lower()
     if suffix not in FORMATS:

@@ -47,7 +47,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Survey:
+class Contents:
     """What a folder holds."""
 
     protocols: tuple[Found, ...]  # in the order of COLUMNS, then by path
@@ -114,7 +114,7 @@ def _measured(
     return judge_templates(cosines, vectors, protocol), roc_of(cosines, protocol.same)
 
 
-def survey(folder: Path) -> Survey:
+def survey(folder: Path) -> Contents:
     """The protocols in a folder and in the folders in it, and what was skipped; raises DataError if there is no folder.
 
     A pair list takes its images from the folder `images` beside it. A protocol is named by its file or, for pairs.txt
@@ -123,7 +123,7 @@ def survey(folder: Path) -> Survey:
     if not folder.is_dir():
         raise DataError(f"no folder at {folder}; --suite takes a folder of protocols")
     if _is_ijb(folder):
-        return Survey((Found(_named(folder.resolve().name), folder),), {})
+        return Contents((Found(_named(folder.resolve().name), folder),), {})
     found, skipped = _in_folder(folder)
     for place in sorted(path for path in folder.iterdir() if path.is_dir() and path.name != IMAGES):
         below, lists = ([Found(_named(place.name), place)], {}) if _is_ijb(place) else _in_folder(place)
@@ -132,7 +132,7 @@ def survey(folder: Path) -> Survey:
         lists = {path: reason for path, reason in lists.items() if reason != NO_PROTOCOL}
         skipped |= lists if below or lists else {place: "no protocol in it"}
     found.sort(key=lambda one: _place(one.name))
-    return Survey(
+    return Contents(
         tuple(_distinct(found, folder)),
         {path.relative_to(folder).as_posix(): reason for path, reason in skipped.items()},
     )
