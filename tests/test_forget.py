@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from geometry import random_faces, split, write_store
 
+from facecore.cli import main
 from facecore.embeddings import Embeddings, metadata_path, vectors_path
 from facecore.errors import DataError, OptionError
 from facecore.forget import FileEntry, Receipt, forget, read_names
@@ -270,6 +272,27 @@ def test_a_receipt_without_names(store, tmp_path):
     assert "p00" not in (tmp_path / "r.json").read_text()
 
 
+def test_names_that_are_nowhere_may_be_listed_in_the_receipt(store, tmp_path):
+    names, options = ["p000", "nobody", "Nobody"], {"stores": [store], "allow_absent": True}
+    with_hashes = forget(names, **options, receipt=tmp_path / "dry.json", hash_names=True, dry_run=True)
+    assert with_hashes.absent == tuple(sorted([sha256_of("nobody"), sha256_of("Nobody")]))
+    done = forget(names, **options, receipt=tmp_path / "r.json")
+    assert (done.names, done.absent) == (("Nobody", "nobody", "p000"), ("Nobody", "nobody"))
+    assert (done.identities, done.rows_removed) == (1, 5)
+    assert Receipt.from_json((tmp_path / "r.json").read_text()) == done
+    before = all_files(store)
+    again = forget(names, **options, receipt=tmp_path / "again.json")
+    assert again == Receipt(("Nobody", "nobody", "p000"), False, 0, (), ("Nobody", "nobody", "p000"))
+    assert all_files(store) == before
+
+
+def test_the_command_counts_who_was_nowhere(store, tmp_path):
+    command = ["forget", "p000", "p001", "x", "--embeddings", str(store), "--receipt", str(tmp_path / "r.json")]
+    done = CliRunner().invoke(main, [*command, "--allow-absent"])
+    assert done.exit_code == 0
+    assert done.output.splitlines()[-1] == f"{tmp_path / 'r.json'}: receipt of 2 forgotten, and 1 who were nowhere"
+
+
 def test_a_dry_run_touches_nothing(store, tmp_path):
     before = all_files(tmp_path)
     options = {"stores": [store], "manifests": [tmp_path / "subset.parquet"], "receipt": tmp_path / "r.json"}
@@ -419,7 +442,7 @@ def test_refusals(store, tmp_path):
     )
     assert refusal(["p000", "nobody", "p00"], stores=[store], receipt=receipt) == (
         "nobody is no identity and no face_id in any of the files (2 of 3 names are none); "
-        "nothing was touched: mend the names and run again"
+        "nothing was touched: mend the names, or give --allow-absent"
     )
     assert refusal(["p000"], stores=[store], manifests=[tmp_path / "x"], receipt=receipt) == (
         f"no manifest at {tmp_path / 'x'}; facecore nms writes one"

@@ -120,6 +120,7 @@ def import_command(
 @click.option("--manifest", type=FILE, multiple=True, help="Manifest, with its dropped faces; may be repeated.")
 @click.option("--receipt", type=FILE, default="forgotten.json", show_default=True, help="File to write.")
 @click.option("--hash-names", is_flag=True, help="Write the sha256 of names in the receipt, not the names.")
+@click.option("--allow-absent", is_flag=True, help="Names that are in no file are listed in the receipt, not refused.")
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
 @verbose
 def forget_command(
@@ -129,6 +130,7 @@ def forget_command(
     manifest: tuple[Path, ...],
     receipt: Path,
     hash_names: bool,
+    allow_absent: bool,
     dry_run: bool,
 ) -> None:
     """Remove people, or else faces, by their NAMES (identity, else face_id) from stores and manifests."""
@@ -137,10 +139,18 @@ def forget_command(
     everyone = [*names, *(read_names(from_file) if from_file else [])]
     with claimed(*embeddings, *manifest):  # which it changes
         done = forget(
-            everyone, stores=embeddings, manifests=manifest, receipt=receipt, hash_names=hash_names, dry_run=dry_run
+            everyone,
+            stores=embeddings,
+            manifests=manifest,
+            receipt=receipt,
+            hash_names=hash_names,
+            allow_absent=allow_absent,
+            dry_run=dry_run,
         )
     for entry in done.files:
         if entry.file.endswith(".parquet"):
             cleared = f", {entry.rivals_cleared:,} rivals cleared" if entry.rivals_cleared else ""
-            click.echo(f"{entry.file}: {entry.rows_removed:,} rows removed{cleared}")
-    click.echo("dry run: nothing was touched" if dry_run else f"{receipt}: receipt of {len(done.names):,} forgotten")
+            click.echo(f"{entry.file}: {counted(entry.rows_removed, 'row')} removed{cleared}")
+    nowhere = f", and {len(done.absent):,} who were nowhere" if done.absent else ""
+    gone = len(done.names) - len(done.absent)
+    click.echo("dry run: nothing was touched" if dry_run else f"{receipt}: receipt of {gone:,} forgotten{nowhere}")

@@ -8,8 +8,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from facecore.errors import DataError
-
 NAMING = ("face_id", "identity", "rival")  # columns that name faces or identities
 
 Mask = npt.NDArray[np.bool_]
@@ -22,13 +20,11 @@ class Forgotten:
     identities: frozenset[str]
     face_ids: frozenset[str]  # those named themselves
     faces: frozenset[str]  # the face_ids of all rows that go
+    absent: tuple[str, ...] = ()  # names that no row has, in the order given
 
     @classmethod
     def among(cls, tables: Iterable[pa.Table], names: Sequence[str]) -> "Forgotten":
-        """Find names in the columns identity and face_id of some tables; what is an identity anywhere is one.
-
-        Raises DataError if a name is neither.
-        """
+        """Find names in the columns identity and face_id of some tables; what is an identity anywhere is one."""
         wanted = pa.array(names, pa.string())
         faces_of: dict[str, set[str]] = {}
         face_ids: set[str] = set()
@@ -38,13 +34,9 @@ class Forgotten:
             for identity, face_id in pairs:
                 faces_of.setdefault(identity, set()).add(face_id)
             face_ids.update(table["face_id"].filter(pc.is_in(table["face_id"], wanted)).to_pylist())
-        if missing := [name for name in names if name not in faces_of and name not in face_ids]:
-            raise DataError(
-                f"{missing[0]} is no identity and no face_id in any of the files ({len(missing):,} of {len(names):,} "
-                "names are none); nothing was touched: mend the names and run again"
-            )
+        absent = tuple(name for name in names if name not in faces_of and name not in face_ids)
         face_ids -= faces_of.keys()
-        return cls(frozenset(faces_of), frozenset(face_ids), frozenset(face_ids).union(*faces_of.values()))
+        return cls(frozenset(faces_of), frozenset(face_ids), frozenset(face_ids).union(*faces_of.values()), absent)
 
     def rows(self, table: pa.Table) -> Mask:
         """Which rows go, (n,)."""

@@ -35,6 +35,7 @@ class Receipt:
     hashed: bool  # whether names stand there as their sha256
     identities: int  # how many of them were identities; the others were face_ids
     files: tuple[FileEntry, ...]
+    absent: tuple[str, ...] = ()  # those of the names that were in none of the files
 
     @property
     def rows_removed(self) -> int:
@@ -50,7 +51,7 @@ class Receipt:
         """The reverse of `to_json`."""
         data = json.loads(text)
         files = tuple(FileEntry(**entry) for entry in data["files"])
-        return cls(tuple(data["names"]), data["hashed"], data["identities"], files)
+        return cls(tuple(data["names"]), data["hashed"], data["identities"], files, tuple(data.get("absent", ())))
 
 
 def waiting_path(file: Path) -> Path:

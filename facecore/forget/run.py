@@ -22,13 +22,15 @@ def forget(
     manifests: Sequence[Path] = (),
     receipt: Path,
     hash_names: bool = False,
+    allow_absent: bool = False,
     dry_run: bool = False,
 ) -> Receipt:
     """Remove identities, and else faces, by their names from stores, manifests and the dropped faces beside these.
 
     All files change or none: killed at any moment and run again with the same arguments, it ends as if it never was.
     `hash_names` keeps the names themselves out of the receipt; `dry_run` only says what would be removed. Raises
-    OptionError if there is nobody or nothing, DataError if a name is nowhere or a receipt is there already.
+    OptionError if there is nobody or nothing, DataError if a receipt is there already, or if a name is nowhere, unless
+    `allow_absent` has the receipt list it instead.
     """
     wanted = sorted(set(names))
     if not wanted or not all(map(str.strip, wanted)):
@@ -36,8 +38,7 @@ def forget(
         raise OptionError(f"{what}; give identities or face_ids, or a file of them by --from")
     if not stores and not manifests:
         raise OptionError("there is nothing to remove them from; give --embeddings or --manifest")
-    written = tuple(sha256_of(name) for name in wanted) if hash_names else tuple(wanted)
-    asked = Receipt(tuple(sorted(written)), hash_names, 0, ())
+    asked = Receipt(_as_written(wanted, hash_names), hash_names, 0, ())
     if journal_path(receipt).exists():
         return _go_on(receipt, asked, dry_run=dry_run)
     if receipt.exists():
@@ -46,7 +47,12 @@ def forget(
     stores, listings = _each_once(stores), _each_once([*manifests, *_dropped_beside(manifests)])
     targets: list[Store | Listing] = [*map(Store, stores), *map(Listing, listings)]
     who = Forgotten.among(chain.from_iterable(target.names() for target in targets), wanted)
-    asked = replace(asked, identities=len(who.identities))
+    if who.absent and not allow_absent:
+        raise DataError(
+            f"{who.absent[0]} is no identity and no face_id in any of the files ({len(who.absent):,} of "
+            f"{len(wanted):,} names are none); nothing was touched: mend the names, or give --allow-absent"
+        )
+    asked = replace(asked, identities=len(who.identities), absent=_as_written(who.absent, hash_names))
     if dry_run:
         return replace(asked, files=_withdrawn(targets, who, write=False))
     _check_writable([*stores, *(path.parent for path in listings)])
@@ -58,6 +64,11 @@ def forget(
             _discard(targets)
         raise
     return finish(receipt)
+
+
+def _as_written(names: Sequence[str], hash_names: bool) -> tuple[str, ...]:
+    """Names as a receipt has them, sorted."""
+    return tuple(sorted(map(sha256_of, names) if hash_names else names))
 
 
 def read_names(path: Path) -> list[str]:
