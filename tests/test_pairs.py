@@ -74,8 +74,18 @@ def test_nms_says_how_many_pairs_are_as_near(tmp_path):
             f"{tmp_path / 'subset.dropped.parquet'}: 1 near-duplicate",
             "t* = 0.6000: a near-duplicate has a kept rival with a cosine above it; of all pairs of one identity "
             "50.0 % are above it",
+            "so many are no near-duplicates: random faces may teach as well or better; keep more, or give --max-cosine",
         ],
     )
+
+
+def test_nms_does_not_warn_where_few_pairs_are_as_near(tmp_path):
+    store, out = stored(tmp_path, people_at((0, 10, 60), (0, 80), (0, 90))).path, tmp_path / "subset.parquet"
+    done = CliRunner().invoke(main, ["nms", "--max-cosine", "0.6", "--embeddings", str(store), "--out", str(out)])
+    assert done.output.splitlines()[2:] == [
+        "t* = 0.6000: a near-duplicate has a kept rival with a cosine above it; of all pairs of one identity "
+        "40.0 % are above it"
+    ]
 
 
 def test_nms_tells_no_share_where_it_saw_no_pair_though_there_are_some(tmp_path, monkeypatch):

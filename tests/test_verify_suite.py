@@ -187,7 +187,8 @@ def test_a_suite_as_json_with_its_roc():
     assert (code, said) == (1, SAID)
     found = json.loads(output)
     assert list(found["protocols"]) == ["LFW", "CFP-FP", "AgeDB-30", "IJB-C", "mine"]
-    assert found["protocols"]["CFP-FP"] == {"accuracy": 0.75, "standard_error": 0.0, "tar": {}, "pairs": 8}
+    folds = {"accuracy": 0.75, "standard_error": 0.0, "fold_accuracies": [0.75, 0.75]}
+    assert found["protocols"]["CFP-FP"] == {**folds, "tar": {}, "pairs": 8}
     one = {"rank-1": 1.0, "rank-5": 1.0, "tpir": {"0.1": 2 / 3}, "mated": 3, "non_mated": 30, "enrolled": 1}
     assert found["protocols"]["IJB-C"] == {
         "tar": {"1e-1": 0.75},

@@ -14,6 +14,9 @@ from facecore.errors import DataError, OptionError, counted
 if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes seconds
     from facecore.select import Job, Nms, Selection, Selector
 
+# In benchmarks/README.md nms was above random faces on no pool of whose pairs of one identity more are above t*.
+MANY_PAIRS = 0.4
+
 
 @stage("nms", "facecore.select:Nms")
 @click.option("--keep", type=float, help="Fraction of the faces to keep, in (0, 1]; the count is exact.")
@@ -67,6 +70,10 @@ def _say_threshold(max_cosine: float, embeddings: Path) -> None:
     share = share_of_pairs_above(store, max_cosine)  # None where none of those looked at has two
     pairs = "" if share is None else f"; of all pairs of one identity {100 * share:.1f} % are above it"
     click.echo(f"t* = {max_cosine:.4f}: a near-duplicate has a kept rival with a cosine above it{pairs}")
+    if share is not None and share > MANY_PAIRS:
+        click.echo(
+            "so many are no near-duplicates: random faces may teach as well or better; keep more, or give --max-cosine"
+        )
 
 
 def _select(

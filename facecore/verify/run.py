@@ -32,10 +32,11 @@ class Verification:
     fold_min_cosines: tuple[float, ...]  # from which cosine on a pair of that fold was called the same
 
     def to_json(self) -> dict[str, Any]:
-        """What a report keeps: accuracy, standard_error, tar and pairs."""
+        """What a report keeps: accuracy, standard_error, fold_accuracies, tar and pairs."""
         return {
             "accuracy": self.accuracy,
             "standard_error": self.standard_error,
+            "fold_accuracies": list(self.fold_accuracies),
             "tar": dict(self.tar),
             "pairs": self.pairs,
         }
