@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from onnx import helper
-from pictures import folder_of, jpeg
+from pictures import encoded, folder_of, jpeg
 from test_models_onnx import batch_of, by_onnxruntime, floats, model_of, written
 from test_quantize import calibrated, integer_of, normalised
 from test_quantize import network as small_network
@@ -582,6 +582,16 @@ def test_the_cosines_are_of_held_out_faces_and_without_any_of_those_calibrated_w
     for name, file in (("calibrated", "calibrated.onnx"), ("fine_tuned", "model.onnx")):
         found = load_backbone(tmp_path / "quantized" / file).embed(images)
         assert report["cosine_to_teacher"][name] == pytest.approx(cosine_summary(found, target), abs=1e-6)
+
+
+def test_the_ends_of_the_input_are_what_black_and_white_become(tmp_path):
+    flat = {f"ann/{level}.png": encoded(np.full((16, 16, 3), level, np.uint8), "PNG") for level in (0, 255)}
+    preprocess = Preprocess(mean=40.0, scale=50.0)
+    dataset = open_dataset(folder_of(tmp_path / "flat", flat))
+    of = Faces(dataset, size=16, preprocess=preprocess, workers=1, max_rejected=0)
+    ((_, images),) = of.batches(np.arange(2), 2)
+    assert of.ends == pytest.approx((float(images.min()), float(images.max())))
+    assert of.ends == (-0.8, 4.3)
 
 
 def test_held_out_faces_are_neither_trained_on_nor_calibrated_with(tmp_path, faces):

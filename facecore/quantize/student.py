@@ -60,8 +60,9 @@ class Student:
     ) -> None:
         """Set the quantizers of every tensor and weight from batches of input (n, 3, size, size).
 
-        `ends` is the input that pixels of 0 and 255 become, the input's range whatever the batches hold. `ranges` names
-        how those of all other tensors are found, from RANGES. `on_batch` is called after each batch of either pass.
+        `ends` is the input that pixels of 0 and 255 become, by default preprocessing unless given: the input's range
+        whatever the batches hold. `ranges` names how those of all other tensors are found, from RANGES. `on_batch` is
+        called after each batch of either pass.
         """
         found = {name: RANGES[ranges]() for name in self._bits_of if name != self.network.input}
         self._watch(batches, found, on_batch)
