@@ -80,12 +80,12 @@ def which_rank(result: Result) -> list[str]:
     rows, told = [], []
     for pool in result["pools"]:
         for of in pool["rows"]:
-            cells = [pool["pool"], f"{of['keep']:g}", f"{of['steps']:,}", f"{of['faces']:,}", of["method"], _t(of)]
+            counts = [f"{of['keep']:g}", f"{of['steps']:,}", f"{of['faces']:,}", _pictures(of)]
             accuracy = _mean(of["accuracy"], of["accuracy_half"], signed=False)
             above = [_above(of, f"above_{other}") for other in ("random", "whole_epochs", "whole_steps")]
-            rows.append([*cells, str(of["seeds"]), accuracy, *above])
+            rows.append([pool["pool"], *counts, of["method"], _t(of), str(of["seeds"]), accuracy, *above])
         told.append(f"Pool {pool['pool']}: tested on {pool['protocol']}{_bare(pool['rows'])}.")
-    head = ["pool", "keep", "steps", "faces", "method", "t*", "seeds", "accuracy, %"]
+    head = ["pool", "keep", "steps", "faces", "pictures", "method", "t*", "seeds", "accuracy, %"]
     whole = [f"above the whole pool, equal {cost}" for cost in ("epochs", "steps")]
     return [*_decides(result), "", *table([*head, "above random", *whole], rows), "", *told]
 
@@ -113,6 +113,7 @@ def _decides(result: Result) -> list[str]:
         ["steps", *(f"{at[RANDOM]['steps']:,}" for _, at in places)],
         *learnt,
         ["t* of nms", *(_t(at.get("nms", {})) for _, at in places)],
+        *([f"pictures, {of}", *(_pictures(at.get(of, {})) for _, at in places)] for of in ("nms", RANDOM)),
         *(
             [f"{method} above {RANDOM}", *(_above(at.get(method, {}), "above_random") for _, at in places)]
             for method in methods
@@ -131,6 +132,11 @@ def _beyond_noise(rows: Iterable[Mapping[str, Any]], other: str) -> str:
     compared = [of for of in rows if of.get(f"{name}_half")]
     better = sorted(of["method"] for of in compared if of[name] > of[f"{name}_half"])
     return ", ".join(better) or "nothing" if compared else ""
+
+
+def _pictures(of: Mapping[str, Any]) -> str:
+    """How many faces are left without near-duplicates that were planted."""
+    return "" if of.get("pictures") is None else f"{of['pictures']:,.0f}"
 
 
 def _t(of: Mapping[str, Any]) -> str:

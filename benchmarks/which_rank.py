@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 from click.testing import CliRunner
 from learnt import PER_IDENTITY
 from record import arguments, recipe, write_result
@@ -26,9 +27,11 @@ from facecore.curve.options import ALL
 from facecore.curve.pools import RANDOM
 from facecore.curve.statistics import Interval, over_seeds, paired_difference
 from facecore.embed import EmbedOptions, embed
-from facecore.manifest import provenance_of
+from facecore.manifest import read_manifest
 from facecore.readers import open_dataset
 from facecore.select import Nms
+
+PLANTED = r"_burst\d+"  # what pipelines/swell.py adds to a face's name for its near-duplicates
 
 Folds = dict[int, npt.NDArray[np.float64]]  # by seed, the accuracy of every fold in %
 
@@ -57,7 +60,7 @@ def found(name: str, folders: Sequence[Path], earlier: Mapping[str, Any] | None 
             {
                 **{"method": method, **place._asdict(), "faces": faces, "seeds": len(ours)},
                 "min_per_identity": _at(points, place, method)[0]["min_per_identity"],
-                "max_cosine": _max_cosine(points, place, method),
+                **{of: _median(points, place, method, of) for of in ("pictures", "max_cosine")},
                 **_told("accuracy", over_seeds(np.array([of.mean() for of in ours.values()]))),
                 **(_told("above_random", _above(ours, random)) if method not in (ALL, RANDOM) else {}),
                 **(_told("above_random_per_identity", _above(ours, each)) if method not in (ALL, PER_IDENTITY) else {}),
@@ -77,7 +80,7 @@ def _points_of(pool: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The points that a result of this script was made of."""
     return [
         {
-            **{key: row[key] for key in ("method", "steps", "faces", "min_per_identity", "max_cosine")},
+            **{key: row[key] for key in ("method", "steps", "faces", "min_per_identity", "pictures", "max_cosine")},
             **{"protocol": pool["protocol"], "fraction": row["keep"], "seed": int(seed)},
             "folds": [fold / 100 for fold in folds],
         }
@@ -87,11 +90,15 @@ def _points_of(pool: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A point, and the cosine from which on nms suppressed."""
+    """A point, how many different pictures it learnt from, and the cosine from which on nms suppressed."""
     point: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     point["method"] += f", min-share {point['min_share']:g}" if point.get("min_share") else ""
-    made = provenance_of(path.with_name("subset.parquet"))
-    return {**point, "max_cosine": made.facts["max_cosine"] if made and made.stage == Nms.name else None}
+    faces, made = read_manifest(path.with_name("subset.parquet"))
+    pictures = pc.count_distinct(pc.replace_substring_regex(faces["face_id"], PLANTED, "")).as_py()
+    return {
+        **{**point, "pictures": pictures},
+        "max_cosine": made.facts["max_cosine"] if made and made.stage == Nms.name else None,
+    }
 
 
 def _what(point: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -109,9 +116,9 @@ def _folds(points: Sequence[dict[str, Any]], place: Place, method: str) -> Folds
     return {point["seed"]: np.round(100 * np.array(point["folds"]), 4) for point in _at(points, place, method)}
 
 
-def _max_cosine(points: Sequence[dict[str, Any]], place: Place, method: str) -> float | None:
-    """The median over seeds, to four places."""
-    found = [point["max_cosine"] for point in _at(points, place, method) if point["max_cosine"] is not None]
+def _median(points: Sequence[dict[str, Any]], place: Place, method: str, of: str) -> float | None:
+    """The median over seeds, to four places, of those that have it."""
+    found = [point[of] for point in _at(points, place, method) if point[of] is not None]
     return round(statistics.median(found), 4) if found else None
 
 

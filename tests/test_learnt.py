@@ -17,7 +17,8 @@ from facecore.provenance import Provenance, sha256_of_file
 from facecore.quantize import Bits, QuantizeOptions
 
 FOLDS = (0.70, 0.80)
-ONE_FACE = pa.table({name: ["a"] for name in COLUMNS})
+FACES = ("ann/1.jpg", "ann/1_burst0.jpg", "ann/1_burst10.jpg", "ann/2.jpg")  # two pictures
+FACES_KEPT = pa.table({name: FACES for name in COLUMNS})
 
 
 def point(folder, method, keep, seed, more, steps=10, faces=10):
@@ -33,7 +34,7 @@ def point(folder, method, keep, seed, more, steps=10, faces=10):
     }
     path.write_text(json.dumps({**told, **how}))
     made = Provenance("nms" if method.startswith("nms") else method, {}, {}, {"max_cosine": 0.8 + seed / 100})
-    write_manifest(ONE_FACE, path.with_name("subset.parquet"), made)
+    write_manifest(FACES_KEPT, path.with_name("subset.parquet"), made)
 
 
 def below_floor(folder, method, keep, seed):
@@ -71,6 +72,7 @@ def test_every_place_is_compared_with_random_and_with_the_whole_pool(pool):
         **{"nms": 0.805},  # the median of two seeds
         **{"all": None, "kcenter": None, "random": None, "random-per-identity": None},
     }
+    assert {row["pictures"] for row in pool["rows"]} == {2}
     above = {(row["method"], row["steps"]): row.get("above_random") for row in pool["rows"]}
     assert above[("nms", 10)] == pytest.approx(1.5)
     assert above[("nms", 5)] == pytest.approx(-3.0)
@@ -96,7 +98,7 @@ def test_the_longest_training_on_60_percent_decides():
     one = [
         row("all", 1, 20, 90),
         row("all", 1, 10, 85),
-        row("random", 0.6, 10, 80),
+        row("random", 0.6, 10, 80, pictures=1234),
         row("nms", 0.6, 10, 82, max_cosine=0.9, **more),
     ]
     older = [row("random", 0.6, 5, 70), row("nms", 0.6, 5, 60, **noise)]
@@ -120,6 +122,8 @@ def test_the_longest_training_on_60_percent_decides():
         "| all faces, accuracy, % | 85.00 +- 1.00 |  |",
         "| 0.6 of them at random, accuracy, % | 80.00 +- 1.00 | 75.00 +- 1.00 |",
         "| t* of nms | 0.90 |  |",
+        "| pictures, nms |  |  |",
+        "| pictures, random | 1,234 |  |",
         "| herding above random |  | +0.20 +- 0.50, noise |",
         "| nms above random | +2.50 +- 0.50 |  |",
         "| what is above random, beyond noise | nms | nothing |",
