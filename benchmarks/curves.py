@@ -3,9 +3,11 @@
 python benchmarks/curves.py LFW=curve-lfw CFP=curve-cfp "CFP, equal epochs=curve-cfp-epochs"
 
 Each argument is the name of a pool of faces and the folder of a sweep over it. The plots are kept beside the result.
+--add-to RESULT.json keeps what an earlier result holds of other pools.
 """
 
 import csv
+import json
 import re
 import shutil
 import statistics
@@ -68,12 +70,15 @@ def main() -> None:
     """Collect and write the result."""
     parser = arguments(__doc__, "curves")
     parser.add_argument("sweeps", nargs="*", metavar="NAME=FOLDER")
+    parser.add_argument("--add-to", type=Path, metavar="RESULT.json")
     given = parser.parse_args()
     with TemporaryDirectory() as temporary:
         folders = {name: Path(folder) for name, folder in (text.split("=", 1) for text in given.sweeps)}
         if given.smoke:
             folders = {"grey": smallest_sweep(Path(temporary))}
-        pools = [found(name, folder) for name, folder in folders.items()]
+        earlier = json.loads(given.add_to.read_text())["pools"] if given.add_to else []
+        pools = [of for of in earlier if of["pool"] not in folders]
+        pools += [found(name, folder) for name, folder in folders.items()]
         for name, folder in folders.items():
             if given.out.parent == RESULTS:
                 for kind in ("png", "csv"):

@@ -519,17 +519,32 @@ def test_embed_with_a_head_then_select_diffprob(tmp_path, monkeypatch):
     )
     code, output = facecore(*embed, "--head", "fc.pt", "--head-scale", "16")
     assert (code, output.startswith("embeddings: 10 faces of 3 identities in ")) == (0, True)
+    told = output.splitlines()[-1]
     code, output = facecore(*chosen)
     assert (code, output) == (
         0,
         "subset.parquet: 6 of 10 faces, 3 of 3 identities\nsubset.dropped.parquet: 4 outranked\n",
     )
     table = pq.read_table("embeddings/metadata/metadata_00000.parquet").to_pandas()
+    assert told == f"mean probability {table.probability.mean():.4f}"
     kept = pq.read_table("subset.parquet")
     most_probable = table.sort_values("probability", ascending=False).groupby("identity").face_id.first()
     assert set(most_probable) <= set(kept["face_id"].to_pylist())
     assert table.probability.between(0, 1).all()
     assert len(set(table.probability)) == 10
+
+
+def test_embed_says_where_the_probabilities_say_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder_of(Path("faces"), {f"{name}/{n}.jpg": n for name in ("ann", "bob") for n in range(2)})
+    written(small(), Path("net.onnx"))
+    torch.save({"weight": torch.ones(2, 5)}, "fc.pt")  # one class as good as the other, so the margin decides
+    code, output = facecore("embed", "faces", "--model", "net.onnx", "--head", "fc.pt", "--head-margin", "1")
+    assert (code, output.splitlines()[-1]) == (
+        0,
+        "mean probability 0.0000: the head is of another network, its classes are in another order, "
+        "or it has learnt little",
+    )
 
 
 def test_a_head_by_the_command_that_does_not_fit(tmp_path, monkeypatch):

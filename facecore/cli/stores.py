@@ -70,7 +70,7 @@ def embed_command(
     if done.rejected:
         click.echo(f"{counted(done.rejected, 'face')} rejected, see {out / 'rejected.parquet'}")
     if done.probability is not None:
-        click.echo(f"mean probability {done.probability:.4f}; near 0, the classes of the head are in another order")
+        click.echo(f"mean probability {done.probability:.4f}" + (NOT_SURE if done.probability < LITTLE else ""))
 
 
 def _embed_share(
@@ -90,6 +90,10 @@ def _embed_share(
         f"{out}: {done.done:,} of {done.shards:,} shards embedded in {done.seconds:.1f} s, "
         f"{done.missing:,} to do: {then}"
     )
+
+
+LITTLE = 0.01  # a mean probability that says nothing
+NOT_SURE = ": the head is of another network, its classes are in another order, or it has learnt little"
 
 
 @stage("import", "facecore.importing:ImportOptions")

@@ -35,7 +35,7 @@ class Summary:
     shards: int
     resumed_shards: int  # those found finished
     seconds: float
-    probability: float | None = None  # with a head: the mean; near 0 if its classes are in another order
+    probability: float | None = None  # with a head: the mean; near 0 if it fits neither network nor classes
 
 
 def embed(
