@@ -113,7 +113,7 @@ def unreadable(path: Path) -> DataError:
     """What to say of a file that was given as a manifest, and that Arrow cannot read."""
     with opened(path) as stream:
         if stream.read(4) == b"PAR1":
-            return DataError(f"{path} is not a whole Parquet file; facecore nms writes one")
+            return DataError(f"{path} is not a whole Parquet file; copy it again, or run again what wrote it")
     return DataError(
         f"{path} is no Parquet file; facecore nms writes manifests, and embed, export, quantize and train take lists "
         "(.txt, .lst), too"

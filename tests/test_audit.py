@@ -858,7 +858,7 @@ def test_a_file_that_is_cut_short(tmp_path):
     subset.write_bytes(subset.read_bytes()[:-9])
     with pytest.raises(DataError) as error:
         audit(subset, store)
-    assert str(error.value) == f"{subset} is not a whole Parquet file; facecore nms writes one"
+    assert str(error.value) == f"{subset} is not a whole Parquet file; copy it again, or run again what wrote it"
 
 
 def test_a_column_of_another_kind(tmp_path):

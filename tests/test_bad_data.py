@@ -220,7 +220,7 @@ BAD_TABLES = {
     ),
     "bytes that are no text": (
         {"identity": pa.Array.from_buffers(pa.string(), 2, pa.array([b"ok", b"\xff\xfe"], pa.binary()).buffers())},
-        " is not a whole Parquet file; facecore nms writes one",
+        " is not a whole Parquet file; copy it again, or run again what wrote it",
     ),
 }
 

@@ -136,7 +136,7 @@ def test_pages_that_are_not_where_they_should_be(tmp_path):
     path.write_bytes(data)
     with pytest.raises(FacecoreError) as caught:
         read_manifest(path)
-    assert str(caught.value) == f"{path} is not a whole Parquet file; facecore nms writes one"
+    assert str(caught.value) == f"{path} is not a whole Parquet file; copy it again, or run again what wrote it"
 
 
 READ = """

@@ -225,6 +225,27 @@ def test_a_file_cut_short_is_found_on_opening(tmp_path, lost):
     )
 
 
+@pytest.mark.parametrize("lines", [1, 4, 6])
+@pytest.mark.parametrize("identities", [True, False])
+def test_an_index_cut_at_the_end_of_a_line_is_found_on_opening(lines, identities, tmp_path):
+    records = insightface([[b"a" * 5, b"b"], [b"c", b"d", b"e"]])
+    if not identities:  # images alone, shuffled
+        records = {key: records[key] for key in (4, 1, 3, 5, 2, 7, 6)}
+    folder = write_records(tmp_path / "x", records)
+    idx, rec = folder / "train.idx", folder / "train.rec"
+    whole = idx.read_text().splitlines(keepends=True)
+    idx.write_text("".join(whole[:lines]))
+    with pytest.raises(DataError) as error:
+        RecordIO(folder)
+    end = int(whole[lines].split()[1])
+    assert str(error.value) == (
+        f"{idx} lists no record from byte {end} on, but {rec} has {rec.stat().st_size}; "
+        "the index was cut short or is of another file, copy it again"
+    )
+    idx.write_text("".join(whole))
+    assert len(RecordIO(folder).faces()) == (5 if identities else 7)
+
+
 def test_an_index_of_another_file(tmp_path):
     write_records(tmp_path, insightface(PEOPLE))
     lines = (tmp_path / "train.idx").read_text().splitlines()

@@ -42,7 +42,7 @@ class RecordIO:
         self._keys, self._offsets = _read_index(self._idx, self._rec)
         self._file = Records(self._rec)
         self._size = self._file.size
-        self._record(int(self._offsets.max()))  # a file cut short is found now, not after a day of reading
+        self._check_end()  # a file cut short is found now, not after a day of reading
 
     def faces(self) -> pa.Table:
         """List the images, from the identities' records where those can be relied on, else from each image's label."""
@@ -159,8 +159,21 @@ class RecordIO:
             )
         return struct.unpack_from(f"<{flag}f", payload, HEADER.size) if flag else (label,), payload[image:]
 
+    def _check_end(self) -> None:
+        """Raise DataError unless the last record of the index is whole and the last of the file."""
+        end = self._pieces(int(self._offsets.max()))[1]
+        if end < self._size:
+            raise DataError(
+                f"{self._idx} lists no record from byte {end:,} on, but {self._rec} has {self._size:,}; "
+                "the index was cut short or is of another file, copy it again"
+            )
+
     def _record(self, offset: int) -> bytes:
         """The payload of the record at an offset, its pieces joined."""
+        return MAGIC.join(self._pieces(offset)[0])
+
+    def _pieces(self, offset: int) -> tuple[list[bytes], int]:
+        """The pieces of the record at an offset, and the byte at which the next record begins."""
         pieces: list[bytes] = []
         at = offset
         while True:
@@ -171,9 +184,9 @@ class RecordIO:
                     f"{self._rec} has no record at byte {at:,}; it is damaged, or {self._idx.name} is of another file"
                 )
             pieces.append(self._bytes(at + FRAME.size, length))
-            if flag in (0, 3):
-                return MAGIC.join(pieces)
             at += FRAME.size + length + -length % 4
+            if flag in (0, 3):
+                return pieces, at
 
     def _bytes(self, at: int, count: int) -> bytes:
         whole = at + count <= self._size  # else memory would be taken for what is not there
