@@ -18,11 +18,11 @@ ACROSS = 3  # panels side by side
 
 
 def which_rank(result: Mapping[str, Any], out: Path) -> None:
-    """A panel for every pool and number of steps at which a method kept two fractions or more."""
+    """A panel for every pool and number of steps at which a method kept two fractions or more, and all was learnt."""
     panels = [
         (pool, steps)
         for pool in result["pools"]
-        for steps in sorted({row["steps"] for row in pool["rows"]})
+        for steps in sorted({row["steps"] for row in pool["rows"] if row["method"] == ALL})
         if _lines(pool["rows"], steps)
     ]
     with matplotlib.rc_context(STYLE):
