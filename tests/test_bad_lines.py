@@ -72,6 +72,12 @@ def cut():
     return EMBED.format("rec")
 
 
+def half_listed():
+    write_records(Path("rec"), {1: packed(1, bytes(100), 1), 2: packed(1, bytes(100), 2)})
+    Path("rec/train.idx").write_text("1\t0\n")
+    return EMBED.format("rec")
+
+
 def half():
     write_records(Path("rec"), {1: packed(0.5, b"image", 1)})
     return EMBED.format("rec")
@@ -112,6 +118,7 @@ CAUSES = {
     "too many images are damaged": damaged,
     "the images moved": lambda: selected(then=moved),
     "a `.rec` is not whole": cut,
+    "an `.idx` is not whole": half_listed,
     "a label is no number": half,
     "a manifest names a file elsewhere": elsewhere,
     "a file is not what its name says": misnamed,
