@@ -119,6 +119,11 @@ def _decides(result: Result) -> list[str]:
             for method in methods
         ),
         *(
+            [f"{method} above nms", *(_above(at.get(method, {}), "above_nms") for _, at in places)]
+            for method in methods
+            if method.startswith("nms:")
+        ),
+        *(
             [f"what is above {other}, beyond noise", *(_beyond_noise(at.values(), other) for _, at in places)]
             for other in (RANDOM, PER_IDENTITY)
         ),

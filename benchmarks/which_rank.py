@@ -54,7 +54,7 @@ def found(name: str, folders: Sequence[Path], earlier: Mapping[str, Any] | None 
         raise SystemExit(f"{name}: no points, or points of other protocols or floors; give those names of their own")
     rows = []
     for place, method in sorted(by_place):
-        ours, random, each = (_folds(points, place, of) for of in (method, RANDOM, PER_IDENTITY))
+        ours, random, each, default = (_folds(points, place, of) for of in (method, RANDOM, PER_IDENTITY, Nms.name))
         faces = next(point["faces"] for point in points if point["fraction"] == place.keep)
         rows.append(
             {
@@ -64,6 +64,7 @@ def found(name: str, folders: Sequence[Path], earlier: Mapping[str, Any] | None 
                 **_told("accuracy", over_seeds(np.array([of.mean() for of in ours.values()]))),
                 **(_told("above_random", _above(ours, random)) if method not in (ALL, RANDOM) else {}),
                 **(_told("above_random_per_identity", _above(ours, each)) if method not in (ALL, PER_IDENTITY) else {}),
+                **(_told("above_nms", _above(ours, default)) if method not in (ALL, Nms.name) else {}),
                 **_told("above_whole_epochs", _above_whole(points, ours, round(place.steps / place.keep), method)),
                 **_told("above_whole_steps", _above_whole(points, ours, place.steps, method)),
                 "folds": {seed: of.tolist() for seed, of in sorted(ours.items())},

@@ -77,6 +77,9 @@ def test_every_place_is_compared_with_random_and_with_the_whole_pool(pool):
     assert above[("nms", 10)] == pytest.approx(1.5)
     assert above[("nms", 5)] == pytest.approx(-3.0)
     assert above[("random", 10)] is above[("all", 10)] is above[("kcenter", 10)] is None  # of itself; one seed
+    default = {row["method"]: row.get("above_nms") for row in pool["rows"] if row["steps"] == 10}
+    assert default["random-per-identity"] == pytest.approx(-1.0)
+    assert default["nms"] is default["all"] is default["kcenter"] is None  # itself; not compared; one seed
     fair = {(row["method"], row["steps"]): row.get("above_random_per_identity") for row in pool["rows"]}
     assert fair[("nms", 10)] == pytest.approx(1.0)
     assert fair[("random", 10)] == pytest.approx(-0.5)
@@ -100,6 +103,7 @@ def test_the_longest_training_on_60_percent_decides():
         row("all", 1, 10, 85),
         row("random", 0.6, 10, 80, pictures=1234),
         row("nms", 0.6, 10, 82, max_cosine=0.9, **more),
+        row("nms:twin", 0.6, 10, 81, **noise, above_nms=-1.0, above_nms_half=0.5),
     ]
     older = [row("random", 0.6, 5, 70), row("nms", 0.6, 5, 60, **noise)]
     other = [row("random", 0.6, 30, 75), row("herding", 0.6, 30, 75.2, **noise, **fair), row("random", 0.2, 40, 50)]
@@ -126,6 +130,8 @@ def test_the_longest_training_on_60_percent_decides():
         "| pictures, random | 1,234 |  |",
         "| herding above random |  | +0.20 +- 0.50, noise |",
         "| nms above random | +2.50 +- 0.50 |  |",
+        "| nms:twin above random | +0.20 +- 0.50, noise |  |",
+        "| nms:twin above nms | -1.00 +- 0.50 |  |",
         "| what is above random, beyond noise | nms | nothing |",
         "| what is above random-per-identity, beyond noise |  | herding |",
     ]

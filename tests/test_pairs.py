@@ -74,7 +74,7 @@ def test_nms_says_how_many_pairs_are_as_near(tmp_path):
             f"{tmp_path / 'subset.dropped.parquet'}: 1 near-duplicate",
             "t* = 0.6000: a near-duplicate has a kept rival with a cosine above it; of all pairs of one identity "
             "50.0 % are above it",
-            "so many are no near-duplicates: random faces may teach as well or better; keep more, or give --max-cosine",
+            "so many are no near-duplicates: random faces may teach as well or better; raise --keep or --max-cosine",
         ],
     )
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes
     from facecore.importing import ImportOptions
     from facecore.readers import Dataset
 
+LITTLE = 0.01  # a mean probability that says nothing
+NOT_SURE = ": the head is of another network, its classes are in another order, or it has learnt little"
+
 
 @stage("embed", "facecore.embed:EmbedOptions")
 @click.argument("dataset", type=PLACE)
@@ -90,10 +93,6 @@ def _embed_share(
         f"{out}: {done.done:,} of {done.shards:,} shards embedded in {done.seconds:.1f} s, "
         f"{done.missing:,} to do: {then}"
     )
-
-
-LITTLE = 0.01  # a mean probability that says nothing
-NOT_SURE = ": the head is of another network, its classes are in another order, or it has learnt little"
 
 
 @stage("import", "facecore.importing:ImportOptions")

@@ -72,7 +72,7 @@ def _say_threshold(max_cosine: float, embeddings: Path) -> None:
     click.echo(f"t* = {max_cosine:.4f}: a near-duplicate has a kept rival with a cosine above it{pairs}")
     if share is not None and share > MANY_PAIRS:
         click.echo(
-            "so many are no near-duplicates: random faces may teach as well or better; keep more, or give --max-cosine"
+            "so many are no near-duplicates: random faces may teach as well or better; raise --keep or --max-cosine"
         )
 
 
