@@ -11,9 +11,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from facecore.errors import ModelError, OptionError
 from facecore.images import Preprocess, to_input
-from facecore.models import embed_pixels, load_backbone, record_preprocess
+from facecore.models import embed_pixels, load_backbone, record_preprocess, session_options
 from facecore.models.onnx_backbone import OnnxBackbone
 from facecore.provenance import sha256_of_file
+
+CPU = "CPUExecutionProvider"
 
 
 def model_of(nodes, constants, *, shape=("n", 3, 16, 16), outputs=(("out", 2),), dtype=TensorProto.FLOAT, opset=17):
@@ -59,8 +61,12 @@ def batch_of(count, side=16):
 
 def by_onnxruntime(model, batch):
     """One image at a time, straight through onnxruntime."""
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model.SerializeToString(), session_options(), providers=[CPU])
     return np.concatenate([session.run(None, {session.get_inputs()[0].name: image[None]})[0] for image in batch])
+
+
+def test_sums_of_bytes_do_not_overflow_where_a_processor_lacks_vnni():
+    assert session_options().get_session_config_entry("session.x64quantprecision") == "1"
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ import pytest
 import torch
 from onnx import helper
 from pictures import encoded, folder_of, jpeg, pixels
-from test_models_onnx import batch_of, by_onnxruntime, floats, model_of, written
+from test_models_onnx import CPU, batch_of, by_onnxruntime, floats, model_of, written
 
 from facecore.errors import DataError, ModelError, OptionError
 from facecore.images import Preprocess
 from facecore.manifest import write_manifest
-from facecore.models import load_backbone, load_onnx
+from facecore.models import load_backbone, load_onnx, session_options
 from facecore.provenance import Provenance
 from facecore.quantize import Bits, QuantizeOptions, quantize
 from facecore.quantize.bits import FLOAT
@@ -185,7 +185,7 @@ def all_tensors(integer, images):
     model = onnx.ModelProto()
     model.CopyFrom(integer)
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model.SerializeToString(), session_options(), providers=[CPU])
     return {shown[name]: values for name, values in zip(names, session.run(names, {"images": images}), strict=True)}
 
 
@@ -222,10 +222,9 @@ def test_the_integer_model_as_a_whole_is_the_student(tmp_path):
 
 def test_every_matrix_product_is_an_integer_one(tmp_path):
     integer = integer_of(calibrated(normalised(tmp_path, slope=0)))
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
+    options = session_options()
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
-    onnxruntime.InferenceSession(integer.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    onnxruntime.InferenceSession(integer.SerializeToString(), options, providers=[CPU])
     operators = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
     assert operators.count("QLinearConv") == 4  # and one that scales PReLU's input
     assert operators.count("QGemm") == 1

@@ -6,9 +6,9 @@ import onnxruntime
 import pytest
 import torch
 from onnx import helper
-from test_models_onnx import batch_of, by_onnxruntime, floats, model_of, written
+from test_models_onnx import CPU, batch_of, by_onnxruntime, floats, model_of, written
 
-from facecore.models import load_onnx
+from facecore.models import load_onnx, session_options
 from facecore.quantize import Bits
 from facecore.quantize.counting import multiply_adds, tensor_shapes
 from facecore.quantize.export import in_larger_groups, to_float, to_integer
@@ -56,10 +56,9 @@ def integer_of(student):
 
 def kernels(model, folder):
     """The operators that onnxruntime runs, in the order of the graph."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
+    options = session_options()
     options.optimized_model_filepath = str(folder / "optimised.onnx")
-    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=[CPU])
     return [node.op_type for node in onnx.load(folder / "optimised.onnx").graph.node]
 
 
@@ -71,7 +70,7 @@ def tensors_of(integer, images):
     model.CopyFrom(integer)
     known = {value.name for value in integer.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model.SerializeToString(), session_options(), providers=[CPU])
     found = session.run(names, {"images": images})
     return {name.removesuffix("/dequantized"): values for name, values in zip(names, found, strict=True)}
 

@@ -2,7 +2,7 @@
 
 from facecore.models.backbone import Backbone, embed_pixels
 from facecore.models.load import load_backbone, load_onnx
-from facecore.models.onnx_backbone import record_preprocess
+from facecore.models.onnx_backbone import record_preprocess, session_options
 from facecore.models.onnx_network import OnnxNetwork
 from facecore.models.packed import packed
 from facecore.models.torch_backbone import ARCHITECTURES
@@ -17,5 +17,6 @@ __all__ = [
     "load_onnx",
     "packed",
     "record_preprocess",
+    "session_options",
     "to_onnx",
 ]

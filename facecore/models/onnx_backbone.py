@@ -103,10 +103,18 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     return model
 
 
-def open_session(model: onnx.ModelProto, path: Path) -> onnxruntime.InferenceSession:
-    """A quiet, deterministic session on the best device there is; `path` is for the error only."""
+def session_options() -> onnxruntime.SessionOptions:
+    """Quiet options, by which integer networks compute what they say on every processor."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions, which say the same as the log
+    # without VNNI, sums of products of bytes overflow 16 bits and are cut off, unless weights are made unsigned first
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    return options
+
+
+def open_session(model: onnx.ModelProto, path: Path) -> onnxruntime.InferenceSession:
+    """A quiet, deterministic session on the best device there is; `path` is for the error only."""
+    options = session_options()
     options.use_deterministic_compute = True
     # threads that spin while they wait take the cores from those that decode the next images
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from facecore.errors import ModelError
 from facecore.images import Floats
-from facecore.models import Backbone, OnnxNetwork
+from facecore.models import Backbone, OnnxNetwork, session_options
 from facecore.progress import progress
 from facecore.quantize.counting import multiply_adds
 from facecore.quantize.student import Student
@@ -85,8 +85,7 @@ def computation(integer: onnx.ModelProto) -> dict[str, Any]:
 
 def kernels(model: onnx.ModelProto) -> dict[str, int]:
     """How often onnxruntime runs each of its operators on a CPU for one image, by name."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
+    options = session_options()
     options.enable_profiling = True
     given = model.graph.input[0]
     size = given.type.tensor_type.shape.dim[-1].dim_value
