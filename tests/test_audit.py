@@ -69,6 +69,9 @@ def line(found, name):
         (Nms(min_share=0.07, min_per_identity=0), {"max_cosine": 0.1}),
         (Nms(min_share=0.5, nested=True, max_per_identity=6, min_centre_cosine=0.5), {"max_cosine": 0.4}),
         (Nms(max_per_identity=5), {"keep": 0.35}),
+        (Nms(min_threshold=0.7, min_share=0.3), {"keep": 0.4}),
+        (Nms(min_threshold=0.9, max_per_identity=8, min_centre_cosine=0.2, rank="twin"), {"keep": 0.3}),
+        (Nms(min_threshold=1.0, nested=True, min_per_identity=2), {"keep": 0.5}),
         (Nms(max_per_identity=3, min_per_identity=3), {"max_cosine": 0.9}),
         (Nms(min_centre_cosine=0.3), {"keep": 0.4}),
         (Nms(min_centre_cosine=0.6, min_per_identity=2, max_per_identity=6), {"max_cosine": 0.8}),
@@ -161,7 +164,7 @@ def test_the_report_whole(tmp_path):
         "with their identity and source",
         "OK      facts           6 recorded numbers are those counted",
         "OK      count           3 faces are kept, round(keep x faces)",
-        "OK      threshold       3 faces stay at t*, fewer than asked for one level below",
+        "OK      threshold       3 faces stay at t*; one level below fewer than asked for, or t* is min_threshold",
         "OK      floor           1 identities keep min_per_identity faces or more, and min_share of theirs",
         "-       maximum         no maximum was asked for",
         "OK      pairs           3 kept faces are at most t* near to any other kept face of their identity",
@@ -530,6 +533,12 @@ def test_a_larger_share_than_held(tampered):
         "FAILED  floor           5 of 5: p000 keeps 2 of 5; p001 keeps 0 of 1; p002 keeps 1 of 9; p003 keeps 0 of 2; "
         "p004 keeps 6 of 30"
     )
+
+
+def test_a_threshold_lower_than_may_be(tampered):
+    tampered.nms(keep=0.4)
+    recording(tampered.subset, options={"min_threshold": 0.9})
+    assert tampered.fails("facts").startswith("FAILED  facts           1 of 6: max_cosine is 0.9")
 
 
 def test_a_share_that_is_none(tampered):

@@ -362,8 +362,8 @@ def test_options_that_are_none(options, message, data, tmp_path):
         (
             ("best",),
             "no method best; there are nms, random, random-per-identity, random-identities, kcenter, herding, "
-            "facility-location, central, sparse, semdedup, diffprob, and ways of nms as nms:twin or "
-            "nms:twin:nested",
+            "facility-location, central, sparse, semdedup, diffprob, and ways of nms as nms:twin, nms:0.9 or "
+            "nms:twin:0.9:nested",
         ),
         (("nms:best",), "rank is one of identity, dataset, confusable, central, twin, random; got best"),
     ],
@@ -372,6 +372,25 @@ def test_methods_that_are_none(methods, message, data):
     with pytest.raises(OptionError) as error:
         Store(data / "store", methods)
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("nms:twin", {"rank": "twin"}),
+        ("nms:0.9", {"min_threshold": 0.9}),
+        ("nms:nested", {"nested": True}),
+        ("nms:twin:0.9:nested", {"rank": "twin", "min_threshold": 0.9, "nested": True}),
+    ],
+)
+def test_ways_of_nms(method, options, data):
+    assert Store(data / "store", (method,)).selector(method, 7) == Nms(seed=7, **options)
+
+
+@pytest.mark.parametrize("method", ["nms:nested:twin", "nms:0.9:twin", "nms:", "random:0.9"])
+def test_ways_in_another_order_are_none(method, data):
+    with pytest.raises(OptionError, match=f"^no method {method}; there are "):
+        Store(data / "store", (method,))
 
 
 def test_fewer_faces_than_a_batch(data, tmp_path):

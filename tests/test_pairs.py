@@ -74,9 +74,14 @@ def test_nms_says_how_many_pairs_are_as_near(tmp_path):
             f"{tmp_path / 'subset.dropped.parquet'}: 1 near-duplicate",
             "t* = 0.6000: a near-duplicate has a kept rival with a cosine above it; of all pairs of one identity "
             "50.0 % are above it",
-            "so many are no near-duplicates: random faces may teach as well or better; raise --keep or --max-cosine",
+            "so many are no near-duplicates: random faces may teach as well or better; raise --max-cosine",
         ],
     )
+    asked = ["nms", "--keep", "0.6", "--embeddings", str(store), "--out", str(tmp_path / "kept.parquet")]
+    assert CliRunner().invoke(main, asked).output.splitlines()[3:] == [
+        "so many are no near-duplicates: random faces may teach as well or better; "
+        "raise --keep, or add --min-threshold 0.9",
+    ]
 
 
 def test_nms_does_not_warn_where_few_pairs_are_as_near(tmp_path):

@@ -280,7 +280,7 @@ def test_the_page_shows_everything_in_a_folder(full):
     assert [title["id"] for title in page.all("section") if "id" in title] == ["subset-0", "curve-0", "model-0"]
     for words in (
         "5 of 9 faces kept", "55.56 % of the faces", "3 of 3 identities kept", "0.6000 t*",
-        "trimmed 1 it was admitted last", "0.8750 near-duplicate", "Why 4 faces went",
+        "trimmed 1 t* lets it in, but the count asked for is exact", "0.8750 near-duplicate", "Why 4 faces went",
         "model.safetensors: 0.80 MB", "w6a6", "90.00 ± 1.00", "conv_0 20.0", "step 20: 0.9950",
         "teacher 99.00", "+0.50 ± 0.25 a difference", "nms, 10 % (10 faces), seed 0: 90.50 ± 1.00 %",
     ):  # fmt: skip

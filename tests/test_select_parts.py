@@ -83,6 +83,7 @@ def test_so_does_every_rival(name, store, tmp_path):
         {"min_share": 0.25},
         {"max_per_identity": 9, "min_centre_cosine": 0.1, "min_per_identity": 0},
         {"nested": True},
+        {"min_threshold": 0.8, "rank": "central"},
     ],
     ids=lambda options: "-".join(options),
 )
@@ -106,7 +107,7 @@ def test_a_threshold_given_needs_no_first_pass(options, store, tmp_path):
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.6, 1.0])
-@pytest.mark.parametrize("options", [{}, {"min_share": 0.2}, {"nested": True}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"min_share": 0.2}, {"nested": True}, {"min_threshold": 0.7}], ids=str)
 def test_large_identities_are_looked_at_again_at_the_merge(options, keep, tmp_path, monkeypatch):
     for name in ("cutting.WHOLE_ROWS", "large.WHOLE_ROWS"):
         monkeypatch.setattr(f"facecore.select.{name}", 4)

@@ -25,7 +25,8 @@ if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes
     "--methods",
     default="nms,random",
     show_default=True,
-    help="How to choose: METHODs of facecore select, or nms:RANK. All are compared with random.",
+    help="How to choose: METHODs of facecore select, nms:RANK, or nms:0.9, which is with that --min-threshold. "
+    "All are compared with random.",
 )
 @click.option(
     "--seeds",

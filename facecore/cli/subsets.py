@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes
 
 # In benchmarks/README.md nms was above random faces on no pool of whose pairs of one identity more are above t*.
 MANY_PAIRS = 0.4
+KEEP_MORE = "raise --keep, or add --min-threshold 0.9"
 
 
 @stage("nms", "facecore.select:Nms")
@@ -56,10 +57,10 @@ def nms_command(
     if done is None:
         return
     _say_selection(done, out)
-    _say_threshold(done.max_cosine, embeddings)
+    _say_threshold(done.max_cosine, embeddings, "raise --max-cosine" if keep is None else KEEP_MORE)
 
 
-def _say_threshold(max_cosine: float, embeddings: Path) -> None:
+def _say_threshold(max_cosine: float, embeddings: Path, way_out: str) -> None:
     from facecore.embeddings import Embeddings
     from facecore.select import share_of_pairs_above
 
@@ -71,9 +72,7 @@ def _say_threshold(max_cosine: float, embeddings: Path) -> None:
     pairs = "" if share is None else f"; of all pairs of one identity {100 * share:.1f} % are above it"
     click.echo(f"t* = {max_cosine:.4f}: a near-duplicate has a kept rival with a cosine above it{pairs}")
     if share is not None and share > MANY_PAIRS:
-        click.echo(
-            "so many are no near-duplicates: random faces may teach as well or better; raise --keep or --max-cosine"
-        )
+        click.echo(f"so many are no near-duplicates: random faces may teach as well or better; {way_out}")
 
 
 def _select(

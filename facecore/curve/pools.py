@@ -1,6 +1,7 @@
 """Where the faces of a point come from: methods that choose from a store, or the first rows of an order."""
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from facecore.manifest import read_manifest
 from facecore.provenance import sha256_of_file
 from facecore.select import SELECTORS, Nms, Selector, faces_to_keep, select, take
 
+_WAYS = re.compile(r"(:(?!nested$)(?P<rank>[a-z]+))?(:(?P<cosine>-?\d+(\.\d+)?))?(:(?P<nested>nested))?")
 RANDOM = "random"  # in SELECTORS: what every method is compared with
 
 
@@ -47,9 +49,10 @@ class Pool(Protocol):
 
 @dataclass(frozen=True)
 class Store:
-    """An embedding store; methods are names in SELECTORS, or nms:RANK, or nms:nested, or nms:RANK:nested.
+    """An embedding store; methods are names in SELECTORS, or nms with a rank, a min_threshold and nested, any of these.
 
-    min_per_identity None is each method's own; min_share is the share of its faces that every identity keeps.
+    These follow it in this order, as in nms:twin:0.9:nested or nms:0.9. min_per_identity None is each method's own;
+    min_share is the share of its faces that every identity keeps.
     """
 
     path: Path
@@ -66,17 +69,19 @@ class Store:
     def selector(self, method: str, seed: int) -> Selector:
         """What a method stands for; raises OptionError if it stands for nothing."""
         name, *ways = method.split(":")
-        nested = ways[-1:] == ["nested"]
-        ranks = ways[:-1] if nested else ways
-        if name not in SELECTORS or (ways and name != Nms.name) or len(ranks) > 1:
+        found = _WAYS.fullmatch(":".join(["", *ways]))
+        if name not in SELECTORS or (ways and name != Nms.name) or not found:
             raise OptionError(
-                f"no method {method}; there are {', '.join(SELECTORS)}, and ways of nms as nms:twin or nms:twin:nested"
+                f"no method {method}; there are {', '.join(SELECTORS)}, and ways of nms as nms:twin, nms:0.9 or "
+                "nms:twin:0.9:nested"
             )
         made = SELECTORS[name]
         given: dict[str, Any] = {"min_share": self.min_share}
-        if ranks:
-            given["rank"] = ranks[0]
-        if nested:
+        if rank := found["rank"]:
+            given["rank"] = rank
+        if cosine := found["cosine"]:
+            given["min_threshold"] = float(cosine)
+        if found["nested"]:
             given["nested"] = True
         if "seed" in {field.name for field in dataclasses.fields(cast(Any, made))}:
             given["seed"] = seed

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from facecore.errors import printable
+from facecore.grid import STEPS
 from facecore.report.subset import Subset
 
 KEPT = "kept"
@@ -81,16 +82,26 @@ class Explanation:
         fate, options = self.fate, self.subset.made.options
         yield {
             "near-duplicate": f"It is too much like {fate.rival}, which is kept in its place.",
-            "trimmed": "At t* a few faces too many stay; the last ones by rank go, so that the count is exact.",
+            "trimmed": self._why_trimmed(),
             "far-from-centre": "It is too unlike the other faces of its identity, perhaps a wrong label: its cosine to "
             f"their centre is below {options.get('min_centre_cosine') or 0:g}.",
-            "over-maximum": f"Its identity keeps {options.get('max_per_identity') or 0:,} faces, which rank before it.",
+            "over-maximum": f"Its identity keeps at most {options.get('max_per_identity') or 0:,} faces, "
+            "and others rank before it.",
             "outranked": f"{self.subset.made.stage} chose other faces before it.",
         }.get(fate.reason, "The subset does not say more.")
         if fate.rival is None:
             yield "Which kept face is nearest is not recorded: its identity keeps none, or that face was withdrawn."
         else:
             yield self._about_the_rival(fate.rival)
+
+    def _why_trimmed(self) -> str:
+        lowest, limit = self.subset.made.options.get("min_threshold"), self.subset.max_cosine
+        if lowest is not None and limit is not None and limit < lowest + 1 / STEPS:
+            return (
+                "More faces stay at t* than were asked for, and --min-threshold has it no lower: "
+                "chance decided that it goes."
+            )
+        return "At t* a few faces too many stay; the last ones by rank go, so that the count is exact."
 
     def _about_the_rival(self, rival: str) -> str:
         cosine, limit = self.fate.rival_cosine or 0.0, self.subset.max_cosine

@@ -40,6 +40,11 @@ class RankedCutter:
     )
 
     @property
+    def border(self) -> int:
+        """None: every level is a cosine, or a rival's own value."""
+        return 0
+
+    @property
     def whole_rows(self) -> int:
         """Exact greedy counts at every level need all pairs in order; what has a level of its own does not."""
         return WHOLE_ROWS if self.rule == GREEDY else np.iinfo(np.int64).max

@@ -1,10 +1,13 @@
 """Face-NMS: rank the faces of an identity by sparsity, then suppress near-duplicates (Chen et al. 2021)."""
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from facecore.errors import OptionError
+from facecore.grid import STEPS
 from facecore.search import check_search
+from facecore.select.chance import ThenChance
 from facecore.select.cutting import RankedCutter
 from facecore.select.local import GREEDY, NESTED
 from facecore.select.ranks import RANKS, RankOptions
@@ -26,11 +29,18 @@ class Nms(Limits):
             "more than one face at least, or a number at most."
         },
     )
+    min_threshold: float | None = field(
+        default=None,
+        metadata={
+            "help": "Where --keep asks for a lower t* than this, it is this, and who else goes is drawn: what is less "
+            "near is no near-duplicate."
+        },
+    )
     neighbours: int = field(
         default=10, metadata={"help": "Centres of other identities that the ranks dataset and confusable look at."}
     )
     search: str = field(default="auto", metadata={"help": "How those are found: auto, exact, shortlist or torch."})
-    seed: int = field(default=0, metadata={"help": "Of the rank random, and of the search's k-means."})
+    seed: int = field(default=0, metadata={"help": "Of the rank random, of --min-threshold's draw, of the search."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,6 +49,8 @@ class Nms(Limits):
         if self.neighbours < 1:
             raise OptionError(f"neighbours must be 1 or more, got {self.neighbours}")
         check_search(self.search, self.seed)
+        if self.min_threshold is not None and not -1 <= self.min_threshold <= 1:
+            raise OptionError(f"min_threshold must be from -1 to 1, got {self.min_threshold:g}")
         for name, default in (("neighbours", 10), ("search", "auto")):
             if self.rank not in ("dataset", "confusable") and getattr(self, name) != default:
                 raise OptionError(f"{name} is of the ranks dataset and confusable, not of {self.rank}; leave it out")
@@ -54,4 +66,7 @@ class Nms(Limits):
 
     def cutter(self, ranking: Ranking) -> Cutter:
         """Suppress in the order of that rank."""
-        return RankedCutter(NESTED if self.nested else GREEDY, ranking.of, self, ranking.facts)
+        suppression = RankedCutter(NESTED if self.nested else GREEDY, ranking.of, self, ranking.facts)
+        if self.min_threshold is None:
+            return suppression
+        return ThenChance(suppression, math.ceil((self.min_threshold + 1) * STEPS), self.seed)

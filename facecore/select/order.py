@@ -26,7 +26,7 @@ def write_order(
     not in it, but in the dropped faces beside it: with max_per_identity that is decided once, for all faces, where
     `select` decides it among those that stay at a size, so that a prefix may hold others. Holds the metadata of all
     faces in memory. Raises OptionError if min_per_identity is above 1, or min_share above 0: the order has no other
-    floor. Otherwise as `select`.
+    floor; or with min_threshold. Otherwise as `select`.
     """
     if selector.min_per_identity > 1:
         raise OptionError(
@@ -38,6 +38,8 @@ def write_order(
             f"an order keeps one face of every identity first, not {selector.min_share:g} of its faces; "
             "leave --min-share out"
         )
+    if selector.min_threshold is not None:
+        raise OptionError("an order goes down to every threshold; leave --min-threshold out")
     check_room(out, store, overwrite=overwrite)
     check_manifest_path(out)
     faces = Embeddings.open(store)

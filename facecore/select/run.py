@@ -95,6 +95,8 @@ class Job:
             check_keep(self.keep)
         else:
             threshold_at(cast(float, self.max_cosine))
+            if self.options.get("min_threshold") is not None:
+                raise OptionError("--min-threshold is for --keep: --max-cosine is the threshold; leave one of them out")
         check_room(self.out, self.store, overwrite=overwrite)
         check_manifest_path(self.out)
         faces = Embeddings.open(self.store)
@@ -229,7 +231,8 @@ class Stage:
 
     def write(self, job: Job, fates: Fates, threshold: Threshold) -> Selection:
         """Write what became of all faces, see `select`."""
-        selection = summary(self.faces, fates, threshold.max_cosine)
+        suppressed_above = Threshold(max(threshold.level, self.cutter.border))
+        selection = summary(self.faces, fates, suppressed_above.max_cosine)
         made = self.provenance(job.selector.name, job.options, selection)
         write_subset(self.faces, fates, made, job.out, threads=self.threads)
         return selection

@@ -143,6 +143,11 @@ class Cutter(Protocol):
         ...
 
     @property
+    def border(self) -> int:
+        """The level below which levels are no cosines: t* is never lower."""
+        ...
+
+    @property
     def whole_rows(self) -> int:
         """Identities of more faces than this are profiled at some levels only, see `profile`."""
         ...

@@ -54,13 +54,13 @@ def apply_again(faces: Faces, rows: Rows, findings: Findings) -> Recount:
     if not faces.record.level:
         stayed[:] = False  # below the lowest level there is nothing, not even a floor
     trimmed = stays & (faces.claims.fate == TRIMMED) & (faces.record.keep is not None)  # a cosine trims nobody
-    latest = stays & ~stayed
+    latest = stays & ~stayed if not faces.record.drawn else np.zeros_like(stays)
     _check_reasons(faces, stays, over, trimmed, findings)
     sure = ~measured.unsure
     findings.add(
         "trimmed",
         int((latest & sure).sum()),
-        np.flatnonzero(trimmed & ~latest & sure),
+        np.flatnonzero(trimmed & ~latest & sure & (not faces.record.drawn)),
         lambda row: f"{faces.claims.name(row)} stays one level below, too, and is trimmed",
     )
     spare = faces.each(faces.count(kept) > faces.least)

@@ -27,6 +27,7 @@ class Record:
     min_share: float
     max_per_identity: int | None
     min_centre_cosine: float | None
+    min_threshold: float | None
     rule: str | None  # GREEDY, NESTED, or another method's, which is not applied again
     rank: str  # what sparsity is
     threshold: float  # t*, in steps of the grid above -1
@@ -59,6 +60,7 @@ class Record:
                 min_share=_finite(options.get("min_share", 0)),  # what was recorded before there was one had none
                 max_per_identity=_whole(options.get("max_per_identity")),
                 min_centre_cosine=_number(options.get("min_centre_cosine")),
+                min_threshold=_number(options.get("min_threshold")),
                 rule=(NESTED if options["nested"] else GREEDY) if nms else None,
                 rank=str(options["rank"]) if nms else _RANKS.get(made.stage, made.stage),
                 threshold=(_finite(made.facts["max_cosine"]) + 1) * STEPS,
@@ -82,6 +84,16 @@ class Record:
     def level(self) -> int:
         """t* as a level of the grid."""
         return math.floor(self.threshold)
+
+    @property
+    def border(self) -> int:
+        """The lowest level that t* may have: the first of the grid from min_threshold on."""
+        return 0 if self.min_threshold is None else math.ceil((self.min_threshold + 1) * STEPS)
+
+    @property
+    def drawn(self) -> bool:
+        """Whether chance decides which of those that stay at t* are too many."""
+        return self.keep is not None and self.min_threshold is not None and self.level == self.border
 
     def target(self, faces: int) -> int | None:
         """How many faces were asked for; None if a cosine was."""

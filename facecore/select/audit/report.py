@@ -17,7 +17,7 @@ CLAIMS = {
     "faces": "faces of the store are kept or dropped, each once and in order, with their identity and source",
     "facts": "recorded numbers are those counted",
     "count": "faces are kept, round(keep x faces)",
-    "threshold": "faces stay at t*, fewer than asked for one level below",
+    "threshold": "faces stay at t*; one level below fewer than asked for, or t* is min_threshold",
     "floor": "identities keep min_per_identity faces or more, and min_share of theirs",
     "maximum": "identities keep max_per_identity faces or fewer",
     "pairs": "kept faces are at most t* near to any other kept face of their identity",

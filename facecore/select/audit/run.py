@@ -128,7 +128,7 @@ class _Pass:
         """What t* must be: the highest cosine of the grid up to the one asked for, or else the nearest one."""
         asked = self._record.max_cosine
         level = round(self._record.threshold) if asked is None else math.floor((asked + 1) * STEPS)
-        return min(max(level, 0), LEVELS - 1) / STEPS - 1
+        return min(max(level, self._record.border), LEVELS - 1) / STEPS - 1
 
     def _check_counts(self) -> None:
         """The exact ratio, and the smallest t* as far as one level tells."""
@@ -141,7 +141,7 @@ class _Pass:
         )
         if self._record.rule is not None:
             unknown = recount.unsure + recount.missing
-            reached, needed = recount.at + unknown >= target, recount.below - unknown < target
+            reached, needed = recount.at + unknown >= target, recount.below - unknown < target or self._record.drawn
             what = f"{recount.at:,} stay at t*, {recount.below:,} one level below, {target:,} were asked for"
             self._findings.add("threshold", recount.at, [] if reached and needed else [what])
 
@@ -157,15 +157,17 @@ class _Pass:
             notes["count"] = notes["threshold"] = "a cosine was asked for, no count"
         if record.rule is None:
             notes |= dict.fromkeys(("threshold", "reasons", "trimmed"), f"not applied again for {record.method}")
-        if record.rank not in ("identity", "central"):
-            notes["sparsity"] = f"not recomputed for {record.rank}"
-        if not record.suppresses:
-            notes["pairs"] = f"{record.method} does not promise it"
-        if record.max_per_identity is None:
-            notes["maximum"] = "no maximum was asked for"
+        for name, left_out, why in (
+            ("sparsity", record.rank not in ("identity", "central"), f"not recomputed for {record.rank}"),
+            ("pairs", not record.suppresses, f"{record.method} does not promise it"),
+            ("maximum", record.max_per_identity is None, "no maximum was asked for"),
+            ("trimmed", record.drawn, "not applied again, for they were drawn"),
+        ):
+            if left_out:
+                notes[name] = why
         if recount.missing:
-            left_out = f"{counted(recount.missing, 'face')} left out, of identities that lack one"
-            notes |= dict.fromkeys(("suppression", "sparsity", "reasons", "trimmed"), left_out)
+            why = f"{counted(recount.missing, 'face')} left out, of identities that lack one"
+            notes |= dict.fromkeys(("suppression", "sparsity", "reasons", "trimmed"), why)
         for name, count in (("reasons", recount.unclear), ("trimmed", recount.unsure)):
             if count:
                 notes[name] = f"{counted(count, 'identity')} left out, where the last bits of a cosine decide"
