@@ -180,12 +180,13 @@ SECTIONS = (
         "63 % of them of one person). LFW + CFP is CFP with those of LFW who are in none of its first five folds, of "
         "which 2,857 pairs are left to test on. A pool called swollen has bursts planted: for half of its faces three "
         "near-duplicates each, cropped, shifted or encoded again (`pipelines/swell.py`); in long bursts, ten each, as "
-        "frames of a video. Pictures are the faces left without planted ones, over seeds in the median. Steps of 64 "
-        "faces: as many as on the whole pool are equal cost, `keep` times as many are equal epochs. A difference is "
-        "paired over folds and seeds, with its 95 % interval; of twenty, one is beyond it by chance. Points are added "
-        "over time, and random faces of some pools were trained on another machine than what is compared with them: "
-        "what differs is rounding, as between threads. The commit is of the collecting, not of the trainings, whose "
-        "commands are in [pipelines](../pipelines/README.md#experiments).",
+        "frames of a video. Pictures are the faces left without planted ones, over seeds in the median. nms:0.9 is nms "
+        "with `--min-threshold 0.9`, and is nms where t* is higher. Steps of 64 faces: as many as on the whole pool "
+        "are equal cost, `keep` times as many are equal epochs. A difference is paired over folds and seeds, with its "
+        "95 % interval; of twenty, one is beyond it by chance. Points are added over time, and random faces of some "
+        "pools were trained on another machine than what is compared with them: what differs is rounding, as between "
+        "threads. The commit is of the collecting, not of the trainings, whose commands are in "
+        "[pipelines](../pipelines/README.md#experiments).",
         "which_rank.py --add-to which_rank.json 'CFP, swollen=scratch/cfp' LFW=scratch/lfw, and so on",
         learnt.which_rank,
     ),
