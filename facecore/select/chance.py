@@ -13,7 +13,7 @@ from facecore.select.cutting import RankedCutter
 from facecore.select.ranks import draws
 from facecore.select.selector import KEPT, Cut, Profile
 
-_SEEDS = (1 << 64) - 1
+_LAST_SEED = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ class ThenChance:
         """
         sizes = np.diff(shard.starts)
         floors = self.suppression.limits.floors(sizes)
-        drawn = (draws(_SEEDS - self.seed, shard.first, len(shard)).astype(np.float64) * self.border).astype(np.int64)
+        shares = draws(_LAST_SEED - self.seed, shard.first, len(shard)).astype(np.float64)
+        drawn = (shares * self.border).astype(np.int64)
         drawn[self.suppression.cut(shard, self.border).fates.reason != KEPT] = LEVELS
         identity = np.repeat(np.arange(len(sizes)), sizes)
         order = np.lexsort((drawn, identity))  # stable: a tie goes to the earlier row
