@@ -42,8 +42,8 @@ def oracle(path, sizes, keep, selector, border):
         mine = sorted((row for row in rows(kept) if first <= row < first + size), key=lambda row: (drawn[row], row))
         chosen |= set(mine[: selector.min_per_identity])
         first += size
-    others = sorted(rows(kept) - chosen, key=lambda row: drawn[row])
-    assert len({drawn[row] for row in others}) == len(others)  # no two are admitted at once
+    rank = dict(zip((int(name.split("/")[1]) for name in kept.face_id), kept.sparsity, strict=True))
+    others = sorted(rows(kept) - chosen, key=lambda row: (drawn[row], -rank[row], row))  # of equal draws as for t*
     return chosen | set(others[: faces_to_keep(keep, sum(sizes)) - len(chosen)])
 
 
