@@ -18,7 +18,7 @@ ACROSS = 3  # panels side by side
 
 
 def which_rank(result: Mapping[str, Any], out: Path) -> None:
-    """A panel for every pool and number of steps at which a method kept two fractions or more, and all was learnt."""
+    """A panel for every pool and number of steps at which nms, say, kept all fractions, and all was learnt."""
     panels = [
         (pool, steps)
         for pool in result["pools"]
@@ -40,12 +40,18 @@ def which_rank(result: Mapping[str, Any], out: Path) -> None:
 
 
 def _lines(rows: list[dict[str, Any]], steps: int) -> dict[str, list[dict[str, Any]]]:
-    """The points of random faces and of every method with two fractions or more, at so many steps."""
+    """The points of random faces and of every method at their fractions, two or more, at so many steps.
+
+    A line through fewer would pass by what a method has at the others, such as nms:0.9 where it is nms.
+    """
     kept: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         if row["steps"] == steps and row["method"] != ALL:
             kept.setdefault(row["method"], []).append(row)
-    several = sorted(method for method, of in kept.items() if method != RANDOM and len(of) > 1)
+    at = {row["keep"] for row in kept.get(RANDOM, [])}
+    several = sorted(
+        method for method, of in kept.items() if method != RANDOM and len(at) > 1 and at <= {row["keep"] for row in of}
+    )
     return {method: kept[method] for method in (*several, RANDOM)} if several else {}
 
 
