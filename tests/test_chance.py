@@ -123,6 +123,17 @@ def test_large_identities_and_shards_change_nothing(keep, nested, tmp_path, monk
     assert second[2].equals(first[2])
 
 
+def test_between_the_arrays_t_is_told_as_a_cosine(tmp_path):
+    store = write_store(tmp_path / "embeddings", [random_faces(3, [9, 12, 1])])
+    nms = ["nms", "--embeddings", store, "--keep", 0.3, "--min-threshold", 0.9, "--out", tmp_path / "out.parquet"]
+
+    def say(*more):
+        return CliRunner().invoke(main, list(map(str, [*nms, *more]))).stdout
+
+    say("--shard-index", 0, "--num-shards", 1)
+    assert say("--merge") == f"{tmp_path / 'out.parquet'}: t* = 0.9000: run the same array again, then --merge\n"
+
+
 def test_its_draw_is_not_that_of_the_rank_random():
     both = np.stack([draws(5, 0, 100_000), draws((1 << 64) - 1 - 5, 0, 100_000)])
     assert abs(np.corrcoef(both)[0, 1]) < 0.02  # its standard deviation is 0.003

@@ -64,5 +64,5 @@ def do_merge(job: "Job", *, overwrite: bool, threads: int | None) -> "Selection 
     done = merge(job, overwrite=overwrite, threads=threads)
     if isinstance(done, Selection):
         return done
-    click.echo(f"{job.out}: t* = {done.max_cosine:.4f}: run the same array again, then --merge")
+    click.echo(f"{job.out}: t* = {done:.4f}: run the same array again, then --merge")
     return None

@@ -25,7 +25,7 @@ from facecore.parallel import cores
 from facecore.select.part_files import PartFiles, Step, SurveyInParts, Unfinished
 from facecore.select.run import Counted, Job, Selection, Stage
 from facecore.select.selector import KEPT, Fates, Ranked, Ranking
-from facecore.select.threshold import Candidates, Threshold
+from facecore.select.threshold import Candidates
 
 _FATES = ("reason", "sparsity", "suppression", "rival", "rival_level")
 _CANDIDATES = ("row", "identity", "sparsity", "spare")
@@ -73,8 +73,8 @@ def work(job: Job, step: Step, numbers: Iterable[int], *, threads: int | None = 
             pass
 
 
-def merge(job: Job, *, overwrite: bool = False, threads: int | None = None) -> Threshold | Selection:
-    """After `profile` find the threshold; after `cut` write the subset, see `select`, and remove the parts.
+def merge(job: Job, *, overwrite: bool = False, threads: int | None = None) -> float | Selection:
+    """After `profile` find and return t*; after `cut` write the subset, see `select`, and remove the parts.
 
     Raises DataError, with their numbers, if parts are missing.
     """
@@ -101,7 +101,7 @@ def merge(job: Job, *, overwrite: bool = False, threads: int | None = None) -> T
             counted = Counted(counted.small + part["small"], counted.large + part["large"])
         threshold = stage.find_from(counted, target, *folder.levels)
         folder.write_known(folder.found, {"level": threshold.level, "surplus": threshold.surplus})
-        return threshold
+        return stage.t_star(threshold)
     return _finish(folder, stage)
 
 

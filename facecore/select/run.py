@@ -183,7 +183,7 @@ class Stage:
             return whole + of_large, not large
 
         threshold = find_threshold(profile, target, lowest, highest)
-        log.info("%d faces stay at %.5f, %d too many", target.count, threshold.max_cosine, threshold.surplus)
+        log.info("%d faces stay at %.5f, %d too many", target.count, self.t_star(threshold), threshold.surplus)
         return threshold
 
     def _by_size(self, pieces: list[Piece]) -> tuple[list[Piece], list[Piece]]:
@@ -229,10 +229,13 @@ class Stage:
             trimmed[rows[who == identity] - piece.first] = True
             fates.put(piece.first, self.cutter.cut(self.faces.read(piece), threshold.level, trimmed).fates)
 
+    def t_star(self, threshold: Threshold) -> float:
+        """The cosine above which there was suppression: levels below the border are none."""
+        return Threshold(max(threshold.level, self.cutter.border)).max_cosine
+
     def write(self, job: Job, fates: Fates, threshold: Threshold) -> Selection:
         """Write what became of all faces, see `select`."""
-        suppressed_above = Threshold(max(threshold.level, self.cutter.border))
-        selection = summary(self.faces, fates, suppressed_above.max_cosine)
+        selection = summary(self.faces, fates, self.t_star(threshold))
         made = self.provenance(job.selector.name, job.options, selection)
         write_subset(self.faces, fates, made, job.out, threads=self.threads)
         return selection
