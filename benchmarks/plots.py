@@ -18,7 +18,7 @@ ACROSS = 3  # panels side by side
 
 
 def which_rank(result: Mapping[str, Any], out: Path) -> None:
-    """A panel for every pool and number of steps at which nms, say, kept all fractions, and all was learnt."""
+    """A panel for every pool and number of steps at which there are lines, see `_lines`, and all was learnt."""
     panels = [
         (pool, steps)
         for pool in result["pools"]
@@ -40,7 +40,7 @@ def which_rank(result: Mapping[str, Any], out: Path) -> None:
 
 
 def _lines(rows: list[dict[str, Any]], steps: int) -> dict[str, list[dict[str, Any]]]:
-    """The points of random faces and of every method at their fractions, two or more, at so many steps.
+    """The points of random faces, at two fractions or more, and of every method at all of these, at so many steps.
 
     A line through fewer would pass by what a method has at the others, such as nms:0.9 where it is nms.
     """

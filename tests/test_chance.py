@@ -169,6 +169,7 @@ def test_what_is_printed_and_explained(tmp_path):
     out = tmp_path / "out.parquet"
     arguments = ["nms", "--embeddings", store, "--keep", 0.6, "--min-threshold", 0.9, "--out", out]
     found = CliRunner().invoke(main, list(map(str, arguments)))
+    why = "More faces stay at t* than were asked for, and --min-threshold has it no lower: chance took it"
     assert found.stdout.splitlines()[1:] == [
         f"{dropped_path(out)}: 1 near-duplicate, 1 trimmed",
         "t* = 0.9000: a near-duplicate has a kept rival with a cosine above it; "
@@ -177,6 +178,10 @@ def test_what_is_printed_and_explained(tmp_path):
     dropped = pq.read_table(dropped_path(out)).to_pandas()
     drawn = dropped.face_id[dropped.reason == "trimmed"].item()
     said = CliRunner().invoke(main, ["explain", drawn, "--subset", str(out)])
-    assert said.stdout.splitlines()[1] == (
-        "More faces stay at t* than were asked for, and --min-threshold has it no lower: chance decided that it goes."
-    )
+    assert said.stdout.splitlines()[1] == f"{why}."
+    alone = [*arguments[:4], 0.2, *arguments[5:], "--min-per-identity", 0, "--seed", 2, "--overwrite"]
+    CliRunner().invoke(main, list(map(str, alone)))
+    dropped = pq.read_table(dropped_path(out)).to_pandas()
+    assert dropped.reason.tolist() == ["trimmed"] * 4  # the copy of the first goes with it
+    said = CliRunner().invoke(main, ["explain", "p000/0001", "--subset", str(out)])
+    assert said.stdout.splitlines()[1] == f"{why}, or the one that it is too much like."

@@ -9,6 +9,7 @@ import pytest
 import which_rank
 from learnt import headline, sources
 from learnt import which_rank as which_rank_told
+from plots import _lines
 from sources import is_of
 
 from facecore.accuracy import Check
@@ -236,3 +237,15 @@ def test_sources_stand_beside_what_was_published():
     told = sources({"networks": [one], "steps": 60, "float_bytes": 4_000_000})
     assert "| w8a8 | CFP | 3,500 | 4.00 | 1.00 | 1.10 | 2.0 |" in told
     assert "| w8a8 | QuantFace, as published | 5,822,653 |  | 0.12 | 1.10 |  |" in told
+
+
+def test_a_line_has_all_the_fractions_that_random_faces_have():
+    rows = [
+        {"method": method, "keep": keep, "steps": 720}
+        for method, kept in (("random", (0.6, 0.2)), ("nms", (0.6, 0.2, 0.1)), ("nms:0.9", (0.2, 0.1)), ("all", (1.0,)))
+        for keep in kept
+    ]
+    assert list(_lines(rows, 720)) == ["nms", "random"]
+    assert [row["keep"] for row in _lines(rows, 720)["nms"]] == [0.6, 0.2, 0.1]
+    assert _lines([row for row in rows if row["keep"] in (0.2, 1.0)], 720) == {}
+    assert _lines(rows, 400) == {}

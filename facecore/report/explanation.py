@@ -97,9 +97,9 @@ class Explanation:
     def _why_trimmed(self) -> str:
         lowest, limit = self.subset.made.options.get("min_threshold"), self.subset.max_cosine
         if lowest is not None and limit is not None and limit < lowest + 1 / STEPS:
+            taken = "it" if self.fate.suppression_cosine <= limit else "it, or the one that it is too much like"
             return (
-                "More faces stay at t* than were asked for, and --min-threshold has it no lower: "
-                "chance decided that it goes."
+                f"More faces stay at t* than were asked for, and --min-threshold has it no lower: chance took {taken}."
             )
         return "At t* a few faces too many stay; the last ones by rank go, so that the count is exact."
 

@@ -30,7 +30,8 @@ TOGETHER = 1 << 22  # rows of counts that are added up when there are as many
 
 REASONS = {
     "near-duplicate": "its cosine to a kept face of its identity is above t*",
-    "trimmed": "t* lets it in, but the count asked for is exact: it was admitted last, or not drawn",
+    "trimmed": "t* lets it in, but the count asked for is exact: it was admitted last or not drawn, "
+    "or is near such a face alone",
     "far-from-centre": "it is too unlike the other faces of its identity: perhaps a wrong label",
     "over-maximum": "its identity keeps as many better-ranked faces as are allowed",
     "outranked": "others of its identity came first",
