@@ -92,6 +92,17 @@ def test_of_a_burst_one_face_stays_and_of_different_ones_chance_takes_any(tmp_pa
     assert (np.abs(taken[[0, 5, 6, 7, 8, 9]] - 150) < 40).all()  # 3 of 6 a time: +- 9, a standard deviation
 
 
+@pytest.mark.parametrize("keep", [0.52, 0.55, 0.6, 0.75])
+def test_where_many_draw_the_same_the_count_and_the_floors_hold(keep, tmp_path):
+    """Two opposite faces of each of thirty: with four levels below the border a quarter of them draws alike."""
+    people = [faces_at(0, 180).vectors for _ in range(30)]
+    faces = shard_of(np.concatenate(people), [f"{number:02d}" for number in range(30) for _ in range(2)])
+    for seed in range(10):
+        selector = Nms(min_threshold=-0.9998, seed=seed)
+        _, kept, _ = run(tmp_path, [faces], selector, keep=keep)
+        assert (len(kept), kept.identity.nunique()) == (faces_to_keep(keep, 60), 30)
+
+
 def test_the_profile_counts_what_the_cut_keeps(tmp_path):
     store = Embeddings.open(write_store(tmp_path / "e", [random_faces(4, [9, 1, 16, 3, 25])]))
     for selector in (
