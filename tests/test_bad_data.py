@@ -82,7 +82,7 @@ def test_names_that_a_format_cannot_hold_are_told_on_one_line(here):
     folder_of(Path("loose"), {"new\nline.jpg": 1, "a/1.jpg": 1})
     assert facecore("embed", "loose", "--model", "net.onnx") == (
         1,
-        "Error: 1 images lie directly in loose, first new\\nline.jpg, and nothing says whose; "
+        "Error: 1 image directly in loose, first new\\nline.jpg, and nothing says whose; "
         "move each into a folder of its identity\n",
     )
 

@@ -165,7 +165,7 @@ MISTAKES = {
     ),
     "images of nobody": (
         "embed faces/ann --model net.onnx",
-        "5 images lie directly in faces/ann, first 0.jpg, and nothing says whose; "
+        "5 images directly in faces/ann, first 0.jpg, and nothing says whose; "
         "move each into a folder of its identity",
     ),
     "too many unreadable": (

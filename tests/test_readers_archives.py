@@ -218,7 +218,7 @@ def test_a_name_twice_in_a_zip(tmp_path, caplog):
 def test_a_zip_that_is_amiss(tmp_path):
     path = zip_of(tmp_path / "a.zip", {"bo/1.jpg": b"image" * 99, "1.jpg": b""}, zipfile.ZIP_STORED)
     assert refusal(open_dataset, path) == (
-        f"1 images lie directly in {path}, first 1.jpg, and nothing says whose; pack each in a folder of its identity"
+        f"1 image directly in {path}, first 1.jpg, and nothing says whose; pack each in a folder of its identity"
     )
     whole = zip_of(path, {"bo/1.jpg": b"image" * 99}, zipfile.ZIP_STORED).read_bytes()
     path.write_bytes(whole[:-30])

@@ -297,7 +297,7 @@ def test_a_folder_of_any_depth(bucket, tmp_path, caplog):
         there.read("bo/3.jpg")
     folder_of(bucket / "f", {"loose.jpg": b""})
     assert refusal(open_dataset, bucket / "f") == (
-        "1 images lie directly in memory://bucket/f, first loose.jpg, and nothing says whose; "
+        "1 image directly in memory://bucket/f, first loose.jpg, and nothing says whose; "
         "move each into a folder of its identity"
     )
 

@@ -142,7 +142,7 @@ def test_images_that_are_not_there(tmp_path, long):
     path = written(tmp_path, "pairs.csv", text)
     assert line_of(path, images) == (
         DataError,
-        f"2 of the 4 images of {path} are not under {images}, the first is b.jpg; check --images",
+        f"2 of the 4 images of {path} are not under {images}, the first is b.jpg; name the folder that they are in",
     )
 
 
@@ -152,7 +152,7 @@ def test_the_folder_of_images(tmp_path, name):
     message = f"{path} names its images by path; say with --images which folder they are in"
     assert line_of(path, None) == (OptionError, message)
     absent = tmp_path / "absent"
-    assert line_of(path, absent) == (DataError, f"no folder of images at {absent}; check --images")
+    assert line_of(path, absent) == (DataError, f"no folder of images at {absent}; check the path")
 
 
 def test_no_pairs_file(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from facecore.errors import DataError
+from facecore.errors import DataError, counted
 from facecore.readers.files import leads_out, read_below
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -74,7 +74,7 @@ class Folder:
                 self._ignored += 1
         if loose:
             raise DataError(
-                f"{len(loose):,} images lie directly in {self._root}, first {min(loose)}, and nothing says whose; "
+                f"{counted(len(loose), 'image')} directly in {self._root}, first {min(loose)}, and nothing says whose; "
                 "move each into a folder of its identity"
             )
         return sorted(folders)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from facecore.errors import DataError, StorageError
+from facecore.errors import DataError, StorageError, counted
 from facecore.readers.files import check_size
 from facecore.readers.names import LeftOut, Listing, is_image, refused
 from facecore.storage import is_remote, opened
@@ -40,7 +40,7 @@ class Zip:
         loose = [name for name in names if "/" not in name]
         if loose:
             raise DataError(
-                f"{len(loose):,} images lie directly in {self._root}, first {min(loose)}, and nothing says whose; "
+                f"{counted(len(loose), 'image')} directly in {self._root}, first {min(loose)}, and nothing says whose; "
                 "pack each in a folder of its identity"
             )
         for name in names:

@@ -70,7 +70,7 @@ class NamedPairs:
         if missing:
             raise DataError(
                 f"{len(missing):,} of the {len(protocol.images):,} images of {path} are not under {root}, "
-                f"the first is {missing[0]}; check --images"
+                f"the first is {missing[0]}; name the folder that they are in"
             )
         return protocol
 
@@ -94,7 +94,7 @@ def image_folder(path: Path, images: Path | None) -> Path:
     if images is None:
         raise OptionError(f"{path} names its images by path; say with --images which folder they are in")
     if not images.is_dir():
-        raise DataError(f"no folder of images at {images}; check --images")
+        raise DataError(f"no folder of images at {images}; check the path")
     return images
 
 
