@@ -165,8 +165,7 @@ MISTAKES = {
     ),
     "images of nobody": (
         "embed faces/ann --model net.onnx",
-        "5 images directly in faces/ann, first 0.jpg, and nothing says whose; "
-        "move each into a folder of its identity",
+        "5 images directly in faces/ann, first 0.jpg, and nothing says whose; move each into a folder of its identity",
     ),
     "too many unreadable": (
         "embed damaged --model net.onnx",

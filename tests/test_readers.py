@@ -226,8 +226,7 @@ def test_what_is_no_image_is_counted(tmp_path, caplog):
 def test_images_outside_every_identity(images):
     folder_of(images, {"10.jpg": b"", "2.png": b""})
     assert refusal(open_dataset, images) == (
-        f"2 images directly in {images}, first 10.jpg, and nothing says whose; "
-        "move each into a folder of its identity"
+        f"2 images directly in {images}, first 10.jpg, and nothing says whose; move each into a folder of its identity"
     )
 
 
