@@ -1,8 +1,10 @@
 """What a fuzzer drives: bytes into a reader, which may refuse them in one line, and nothing else."""
 
+import atexit
 import contextlib
 import os
 import pickle
+import shutil
 import struct
 import sys
 import tempfile
@@ -22,6 +24,7 @@ from facecore.readers.bin import read_pairs
 
 CORPUS = Path(__file__).parent / "corpus"
 ROOT = Path(tempfile.mkdtemp(prefix="facecore-fuzz-"))
+atexit.register(shutil.rmtree, ROOT, ignore_errors=True)
 
 
 def recordio(data: bytes) -> None:
