@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 import foreign
+import how_few
 import numpy as np
 import pytest
 import record
@@ -60,6 +61,23 @@ def test_every_command_of_ours_parses(command):
 
 def test_the_readme_is_what_the_results_say():
     assert (FOLDER / "README.md").read_text() == tables.readme(FOLDER / "results")
+
+
+def test_points_count_beside_those_of_an_earlier_result(tmp_path):
+    way = {"bits": "w4a4", "faces": 500, "loss": "cosine", "method": "nms"}
+    earlier = {**way, "seeds": 2, "points_lost": 3.0, "points_lost_calibrated": 10.0}
+    stages = {
+        stage: {"accuracy": 0.75 - lost} for stage, lost in (("float", 0), ("fine_tuned", 0.06), ("calibrated", 0.25))
+    }
+    point = {**way, "protocol": "CFP-FP", "steps": 60, "seed": 2, "accuracy": stages}
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "point.json").write_text(json.dumps(point))
+    found = how_few.found([tmp_path], {"protocol": "CFP-FP", "steps": 60, "points": [earlier]})
+    assert found["points"] == [
+        {**way, "seeds": 3, "points_lost": pytest.approx(4), "points_lost_calibrated": pytest.approx(15)}
+    ]
+    with pytest.raises(SystemExit, match="other steps or protocols"):
+        how_few.found([tmp_path], {"protocol": "LFW", "steps": 60, "points": [earlier]})
 
 
 def at(*degrees):
