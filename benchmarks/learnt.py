@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import above_chance
 from told import Result, table
 
 from facecore.curve.options import ALL
@@ -87,7 +88,18 @@ def which_rank(result: Result) -> list[str]:
         told.append(f"Pool {pool['pool']}: tested on {pool['protocol']}{_bare(pool['rows'])}.")
     head = ["pool", "keep", "steps", "faces", "pictures", "method", "t*", "seeds", "accuracy, %"]
     whole = [f"above the whole pool, equal {cost}" for cost in ("epochs", "steps")]
-    return [*_decides(result), "", *table([*head, "above random", *whole], rows), "", *told]
+    by_threshold = "nms above random faces, the mean over places (a place is a fraction of a pool), by its t*:"
+    return [
+        *_decides(result),
+        "",
+        by_threshold,
+        "",
+        *above_chance.by_threshold(result),
+        "",
+        *table([*head, "above random", *whole], rows),
+        "",
+        *told,
+    ]
 
 
 def _bare(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from above_chance import GUARDED, places
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
@@ -15,6 +16,7 @@ from facecore.curve.pools import RANDOM
 from facecore.provenance import written_whole
 
 ACROSS = 3  # panels side by side
+BESIDE = 0.005  # of a cosine: so far beside its neighbour a hollow point is seen
 
 
 def which_rank(result: Mapping[str, Any], out: Path) -> None:
@@ -37,6 +39,40 @@ def which_rank(result: Mapping[str, Any], out: Path) -> None:
             _panel(panel, pool["rows"], steps)
         with written_whole(out) as part:
             figure.savefig(part, format="png", dpi=160, metadata={"Software": None})
+
+
+def above_chance(result: Mapping[str, Any], out: Path) -> None:
+    """By how much nms is above random faces at every t*, with a least threshold (hollow) and without."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(8.4, 4.4), layout="constrained")
+        axes = figure.subplots()
+        axes.axhline(0, color=INK, linewidth=1.1)
+        for number, pool in enumerate(result["pools"]):
+            there = [place for place in places(result) if place.pool == pool["pool"]]
+            style = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+            _dots(axes, [(place.threshold, place.nms) for place in there], label=pool["pool"], **style)
+            guarded = [(place.threshold + BESIDE, place.guarded) for place in there if place.guarded is not None]
+            _dots(axes, guarded, markerfacecolor="white", **style)
+        _dots(axes, [], label=f"hollow: {GUARDED}", markerfacecolor="white", color=INK, marker="o")
+        axes.grid(axis="y", color=PALE, linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.set_xlabel("t* of nms, the cosine above which a kept face suppresses others", color=INK)
+        axes.set_ylabel("points above random faces; 95 % interval", color=INK)
+        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+        with written_whole(out) as part:
+            figure.savefig(part, format="png", dpi=160, metadata={"Software": None})
+
+
+def _dots(axes: Axes, points: list[tuple[float, Mapping[str, Any]]], **style: Any) -> None:
+    axes.errorbar(
+        [t for t, _ in points],
+        [row["above_random"] for _, row in points],
+        [row["above_random_half"] for _, row in points],
+        linestyle="none",
+        markersize=6,
+        elinewidth=1.0,
+        **style,
+    )
 
 
 def _lines(rows: list[dict[str, Any]], steps: int) -> dict[str, list[dict[str, Any]]]:

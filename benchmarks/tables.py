@@ -254,7 +254,9 @@ def _made_with(made: Mapping[str, Any]) -> str:
 
 def main() -> None:
     """Write README.md beside this file, and draw its pictures."""
-    plots.which_rank(json.loads((RESULTS / "which_rank.json").read_text(encoding="utf-8")), RESULTS / "which_rank.png")
+    ranks = json.loads((RESULTS / "which_rank.json").read_text(encoding="utf-8"))
+    plots.which_rank(ranks, RESULTS / "which_rank.png")
+    plots.above_chance(ranks, RESULTS / "above_chance.png")
     Path(__file__).with_name("README.md").write_text(readme(RESULTS), encoding="utf-8")
 
 

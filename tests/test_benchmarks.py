@@ -6,6 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import above_chance
 import click
 import foreign
 import how_few
@@ -18,7 +19,16 @@ import tables
 from facecore.cli import main
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-HELPERS = {"foreign", "generator", "learnt", "plots", "record", "tables", "told"}  # what the benchmarks share
+HELPERS = {
+    "above_chance",
+    "foreign",
+    "generator",
+    "learnt",
+    "plots",
+    "record",
+    "tables",
+    "told",
+}  # what the benchmarks share
 BENCHMARKS = sorted(path for path in FOLDER.glob("*.py") if path.stem not in HELPERS)
 SECTIONS = {section.result: section for section in tables.SECTIONS}
 
@@ -78,6 +88,28 @@ def test_points_count_beside_those_of_an_earlier_result(tmp_path):
     ]
     with pytest.raises(SystemExit, match="other steps or protocols"):
         how_few.found([tmp_path], {"protocol": "LFW", "steps": 60, "points": [earlier]})
+
+
+def row(method, keep, steps, above, threshold, floor=None):
+    told = {"above_random": above, "above_random_half": 1.0} if above is not None else {}
+    return {"method": method, "keep": keep, "steps": steps, "max_cosine": threshold, "min_per_identity": floor, **told}
+
+
+def test_the_mean_over_places_is_of_the_longest_trainings():
+    first = [row("nms", 0.6, 240, -9.0, 0.95), row("nms", 0.6, 720, 1.0, 0.95), row("random", 0.6, 720, None, None)]
+    second = [row("nms", 0.4, 720, -3.0, 0.5), row("nms:0.9", 0.4, 720, 0.5, 0.9), row("nms", 0.2, 720, -7, -1, 0)]
+    result = {"pools": [{"pool": "a", "rows": first}, {"pool": "b", "rows": [*second, row("nms", 0.8, 720, 3, 0.9)]}]}
+    found = above_chance.places(result)
+    assert [(place.pool, place.nms["keep"], place.guarded and place.guarded["above_random"]) for place in found] == [
+        ("a", 0.6, None),
+        ("b", 0.8, None),
+        ("b", 0.4, 0.5),
+    ]
+    assert above_chance.by_threshold(result)[2:] == [
+        "| 0.9 or more | 2 | +2.00 +- 12.71, noise | 0 |  |  |",  # 1 and 3: Student's t of one degree is 12.71
+        "| 0.7 to 0.9 | 0 |  | 0 |  |  |",
+        "| below 0.7 | 1 | -3.00, noise | 1 | -3.00, noise | +0.50, noise |",
+    ]
 
 
 def at(*degrees):

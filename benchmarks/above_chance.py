@@ -1,0 +1,76 @@
+"""Where suppression chooses better than chance: the places of a result of which_rank.py, by their t*."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from told import Result, table
+
+from facecore.curve.statistics import over_seeds
+from facecore.select import Nms
+
+GUARDED = f"{Nms.name}:0.9"  # with --min-threshold 0.9
+BOUNDS = (0.9, 0.7)  # of t*: above are near-duplicates, below are different pictures
+
+Row = Mapping[str, Any]
+
+
+class Place(NamedTuple):
+    """A fraction of a pool: what nms is above random faces there, and nms with a least threshold, if that was run."""
+
+    pool: str
+    nms: Row
+    guarded: Row | None
+
+    @property
+    def threshold(self) -> float:
+        """The t* of nms."""
+        return float(self.nms["max_cosine"])
+
+
+def places(result: Result) -> list[Place]:
+    """Every fraction of every pool, at its longest training; without those that are fewer faces than people."""
+    found = []
+    for pool in result["pools"]:
+        for keep in sorted({row["keep"] for row in pool["rows"]}, reverse=True):
+            at = [row for row in pool["rows"] if row["keep"] == keep and row["min_per_identity"] != 0]
+            steps = max((row["steps"] for row in at), default=0)
+            by_method = {row["method"]: row for row in at if row["steps"] == steps and "above_random" in row}
+            if Nms.name in by_method:
+                found.append(Place(pool["pool"], by_method[Nms.name], by_method.get(GUARDED)))
+    return found
+
+
+def by_threshold(result: Result) -> list[str]:
+    """A table: the mean over places with a high t*, one between, and a low one."""
+    there = places(result)
+    upper, lower = BOUNDS
+    kinds = {
+        f"{upper} or more": [place for place in there if place.threshold >= upper],
+        f"{lower} to {upper}": [place for place in there if lower <= place.threshold < upper],
+        f"below {lower}": [place for place in there if place.threshold < lower],
+    }
+    rows = []
+    for kind, of in kinds.items():
+        guarded = [place for place in of if place.guarded is not None]
+        rows.append(
+            [
+                kind,
+                str(len(of)),
+                _mean(place.nms for place in of),
+                str(len(guarded)),
+                _mean(place.nms for place in guarded),
+                _mean(place.guarded for place in guarded if place.guarded is not None),
+            ]
+        )
+    return table(["t*", "places", "nms above random", f"of them with {GUARDED}", "nms there", f"{GUARDED} there"], rows)
+
+
+def _mean(rows: Iterable[Row]) -> str:
+    """The mean over places, with the 95 % interval that they would have if they were independent."""
+    values = np.array([row["above_random"] for row in rows])
+    if not len(values):
+        return ""
+    interval = over_seeds(values)
+    spread = "" if interval.half is None else f" +- {interval.half:.2f}"
+    return f"{interval.mean:+.2f}{spread}{', noise' if interval.is_noise else ''}"
