@@ -11,6 +11,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from tqdm import tqdm
+
 from facecore.errors import DataError, FacecoreError, OptionError
 
 TRIES = 3  # how often an item is begun whose process is killed
@@ -126,6 +128,7 @@ def _set_up(begin: Callable[..., object] | None, given: tuple[Any, ...]) -> None
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    tqdm.set_lock(threading.RLock())  # its own is for several processes: Python warns of one that is ended with it
     if begin:
         _to_begin.append((begin, given))  # an error of it is then one of the first item; here it would break the pool
 

@@ -11,6 +11,7 @@ import pytest
 
 from facecore.errors import DataError
 from facecore.pool import in_processes
+from facecore.progress import progress
 
 begun = []
 
@@ -104,6 +105,9 @@ def ended(pid):
         return True
 
 
+PATHS = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}  # of other processes
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
 def test_processes_end_with_a_parent_that_is_killed(tmp_path):
     program = (
@@ -114,8 +118,7 @@ def test_processes_end_with_a_parent_that_is_killed(tmp_path):
     script.write_text(program)
     folder = tmp_path / "pids"
     folder.mkdir()
-    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    with subprocess.Popen([sys.executable, script, folder], env={**os.environ, "PYTHONPATH": paths}) as parent:
+    with subprocess.Popen([sys.executable, script, folder], env=PATHS) as parent:
         assert wait_for(lambda: len(list(folder.iterdir())) == 2)
         parent.kill()
     assert all(wait_for(lambda name=path.name: ended(name)) for path in folder.iterdir())
@@ -133,3 +136,18 @@ def test_whoever_stops_early_ends_the_processes(tmp_path):
 def fail_or_sleep(folder):
     if folder is not None:
         start_and_sleep(folder)
+
+
+def show(item):
+    with progress(1, "showing", "items") as bar:
+        bar.update()
+    return item
+
+
+def test_processes_that_are_ended_leave_nothing_for_python_to_warn_of(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import test_pool\nif __name__ == '__main__': print(sorted(test_pool.run(test_pool.show, [1, 2])))"
+    )
+    done = subprocess.run([sys.executable, script], env=PATHS, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[1, 2]\n", "")
