@@ -54,6 +54,8 @@ def opened_image(data: bytes) -> Iterator[Image.Image]:
 
     Raises DataError if it is none, of another format than FORMATS, of more than MAX_PIXELS, or if decoding it fails.
     """
+    if not data:
+        raise DataError("not an image: it is empty")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:

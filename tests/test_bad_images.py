@@ -82,7 +82,7 @@ def test_what_is_rejected_has_a_reason_and_nothing_else_is_said(tmp_path, monkey
     written(network(), Path("net.onnx"))
     bad = {
         "cut": (jpeg(1, 16)[:-30], "not an image: image file is truncated (1 bytes not processed)"),
-        "empty": (b"", "not an image: unknown image format"),
+        "empty": (b"", "not an image: it is empty"),
         "page": (b"<html>404</html>", "not an image: unknown image format"),
         "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 16 16\n", "not an image: unknown image format"),
         "16 bits of grey": (

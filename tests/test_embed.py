@@ -530,7 +530,7 @@ def test_too_many_rejected(dataset, tmp_path):
     network = Tiny()
     assert refusal(dataset, out, network, dataclasses.replace(FOUR, max_rejected=0.1)) == (
         "3 of 22 faces rejected so far, more than --max-rejected 0.1 allows; first bo/0.jpg: not an image: "
-        f"unknown image format; see {out / 'rejected.parquet'}, then run again with a larger --max-rejected, "
+        f"it is empty; see {out / 'rejected.parquet'}, then run again with a larger --max-rejected, "
         "it goes on where it was"
     )
     assert network.faces == 3 + 2  # not the shards after

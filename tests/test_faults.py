@@ -38,6 +38,7 @@ STAGES = {  # each writes `out` and nothing else
     "quantize": f"quantize --manifest faces --model net.onnx {FEW} --calibration-faces 4 --out out",
     "train": f"train faces --arch tiny --scale 24 --margin 0.2 {FEW} --out out",
     "recordio": "export faces --to recordio --shard-faces 3 --out out",
+    "list": "export faces --to list --out out",
     "webdataset": "export faces --to webdataset --shard-faces 3 --out out",
     "synthesize": "synthesize --parametric --count 7 --batch-size 3 --size 32 --out out",
 }

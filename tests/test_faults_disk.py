@@ -43,6 +43,7 @@ def test_a_disk_that_is_full_and_gets_room_again(words, room, here, data, small_
     if code:
         assert code == 1
         assert said.startswith("Error: ")
+        assert not said.startswith("Error: No space")  # but the file for which there is none
         assert said.endswith("No space left on device; check the path, its permissions and the free space\n")
         assert said.count("\n") == 1
     assert not halves(small_disk)

@@ -121,6 +121,8 @@ def test_files_that_are_no_database(tmp_path):
     assert refusal(open_dataset, root) == (
         f"{file} has {len(whole) // 2:,} bytes of {len(whole):,}; it was cut short, copy it again"
     )
+    file.write_bytes(b"")
+    assert refusal(open_dataset, root) == f"{file} is empty; copy it again"
     file.write_bytes(b"nonsense" * 1000)
     assert refusal(open_dataset, root) == (f"{file} is no LMDB: MDB_INVALID: File is not an LMDB file; copy it again")
 

@@ -220,7 +220,7 @@ def test_what_is_no_image_is_counted(tmp_path, caplog):
     folder_of(tmp_path, {"a/notes.txt": b"", "a/._1.jpg": b"", ".trash/1.jpg": b"", "list.csv": b"", "a/jpg": b""})
     with caplog.at_level(logging.INFO, "facecore"):
         assert len(open_dataset(tmp_path)) == 5
-    assert caplog.messages[1:] == [f"{tmp_path}: 5 files are no images by their names and were ignored"]
+    assert caplog.messages[1:] == [f"{tmp_path}: ignored 5 names without an image suffix or with a dot in front"]
 
 
 def test_images_outside_every_identity(images):
@@ -268,6 +268,14 @@ def test_a_circle_of_links(images):
     (images / "bo" / "loop").symlink_to(images / "bo", target_is_directory=True)
     assert refusal(open_dataset, images) == (
         f"{images}/bo/loop is a link to a folder that its identity already holds; remove it"
+    )
+
+
+@pytest.mark.parametrize("name", ["loop", "1.jpg"])
+def test_a_link_to_itself(images, name):
+    (images / "bo" / name).symlink_to(name)
+    assert refusal(open_dataset, images) == (
+        f"{images}/bo/{name} is a link that cannot be followed: Too many levels of symbolic links; remove it"
     )
 
 

@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from facecore.errors import OptionError
 from facecore.export.plan import Face, Form, Plan
+from facecore.provenance import filling
 
 LIST = "list.txt"
 
@@ -36,7 +37,8 @@ class ListWriter:
 
     def write(self, number: int, written: int, faces: Sequence[Face]) -> list[str]:
         """Append the lines of a batch."""
-        with (self._part / LIST).open("a", encoding="utf-8", newline="") as stream:
+        path = self._part / LIST
+        with filling(path), path.open("a", encoding="utf-8", newline="") as stream:
             stream.writelines(f"{face.source} {face.label}\n" for face in faces)
         return [face.source for face in faces]
 

@@ -72,7 +72,7 @@ class Arrays:
                 seen += len(table)
             if seen != rows:
                 raise DataError(
-                    f"{vectors} has {rows:,} rows, but {labels} {seen:,}; row i of one describes the other's"
+                    f"{vectors} has {rows:,} rows, but {labels} {seen:,}; give as many of both, in one order"
                 )
             number += seen
 

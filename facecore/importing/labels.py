@@ -26,6 +26,8 @@ def readable(path: Path) -> Iterator[None]:
         yield
     except (FacecoreError, OSError):
         raise
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text; save it as such") from error
     except Exception as error:  # numpy reads a head as Python, whose parser raises several; Arrow has its own
         line = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         if "allow_pickle" in line or "Python objects" in line:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from facecore.errors import DataError
+from facecore.errors import DataError, counted
 from facecore.importing.source import Source
 from facecore.progress import progress
 
@@ -67,6 +67,6 @@ def _refuse_repeated(source: Source, hashes: "array[int]") -> None:
     repeated = sorted(name for name, count in counts.items() if count > 1)
     if repeated:
         raise DataError(
-            f"{len(repeated):,} face_id occur more than once in {source.files[0]}, first {repeated[0]}, "
+            f"{source.files[-1]} has {counted(len(repeated), 'face_id')} more than once, first {repeated[0]}, "
             f"{counts[repeated[0]]:,} times; each face needs its own"
         )

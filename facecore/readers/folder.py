@@ -51,7 +51,11 @@ class Folder:
                 f"they are sought as IDENTITY/image with one of {', '.join(SUFFIXES)}"
             )
         if self._ignored:
-            log.info("%s: %s files are no images by their names and were ignored", self._root, f"{self._ignored:,}")
+            log.info(
+                "%s: ignored %s without an image suffix or with a dot in front",
+                self._root,
+                counted(self._ignored, "name"),
+            )
         return pa.table({**table, "source": table["face_id"]})
 
     def read(self, source: str) -> bytes:
@@ -116,7 +120,7 @@ class Folder:
         path = os.path.join(self._root, folder)
         try:
             with os.scandir(path) as entries:  # to its end at once: whoever asks may stop in the middle
-                found = [(entry.name, entry.is_dir()) for entry in entries]
+                found = [(entry.name, _is_folder(entry)) for entry in entries]
         except OSError as error:
             raise DataError(f"cannot list {path}: {error.strerror}; make it readable, or move it elsewhere") from error
         for name, is_folder in found:
@@ -135,6 +139,14 @@ class Folder:
             raise DataError(f"{self._root} holds a name that is not UTF-8, {name!r}; rename it") from error
         face_ids.clear()
         identities.clear()
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Whether it is one or a link to one; raises DataError where a link cannot be followed, as one to itself."""
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        raise DataError(f"{entry.path} is a link that cannot be followed: {error.strerror}; remove it") from error
 
 
 def _is_image(name: str) -> bool:

@@ -202,6 +202,9 @@ def _opened(root: Path) -> _Database:
     with _OPENING:
         if (database := _OPEN.get(place)) is not None:
             return database
+        with file.open("rb") as stream:  # an OSError that names the file, where lmdb would call it damaged
+            if not stream.read(1):
+                raise DataError(f"{file} is empty; copy it again")
         try:
             environment = lmdb.open(
                 str(file), subdir=False, readonly=True, lock=False, create=False, readahead=False, meminit=False
