@@ -60,15 +60,17 @@ def by_threshold(result: Result) -> list[str]:
                 _mean(place.nms for place in of),
                 str(len(guarded)),
                 _mean(place.nms for place in guarded),
-                _mean(place.guarded for place in guarded if place.guarded is not None),
+                _mean(place.guarded for place in guarded),
+                _mean((place.guarded for place in guarded), "above_nms"),
             ]
         )
-    return table(["t*", "places", "nms above random", f"of them with {GUARDED}", "nms there", f"{GUARDED} there"], rows)
+    told = f"of them with {GUARDED}", "nms there", f"{GUARDED} there", f"{GUARDED} above nms"
+    return table(["t*", "places", "nms above random", *told], rows)
 
 
-def _mean(rows: Iterable[Row]) -> str:
+def _mean(rows: Iterable[Row | None], above: str = "above_random") -> str:
     """The mean over places, with the 95 % interval that they would have if they were independent."""
-    values = np.array([row["above_random"] for row in rows])
+    values = np.array([row[above] for row in rows if row is not None])
     if not len(values):
         return ""
     interval = over_seeds(values)

@@ -88,7 +88,10 @@ def which_rank(result: Result) -> list[str]:
         told.append(f"Pool {pool['pool']}: tested on {pool['protocol']}{_bare(pool['rows'])}.")
     head = ["pool", "keep", "steps", "faces", "pictures", "method", "t*", "seeds", "accuracy, %"]
     whole = [f"above the whole pool, equal {cost}" for cost in ("epochs", "steps")]
-    by_threshold = "nms above random faces, the mean over places (a place is a fraction of a pool), by its t*:"
+    by_threshold = (
+        "nms above random faces by its t*: the mean over places, which are fractions of pools, with the interval that "
+        "it would have if these were independent; those of one pool are not quite."
+    )
     return [
         *_decides(result),
         "",

@@ -91,7 +91,7 @@ def test_points_count_beside_those_of_an_earlier_result(tmp_path):
 
 
 def row(method, keep, steps, above, threshold, floor=None):
-    told = {"above_random": above, "above_random_half": 1.0} if above is not None else {}
+    told = {"above_random": above, "above_random_half": 1.0, "above_nms": 3.5} if above is not None else {}
     return {"method": method, "keep": keep, "steps": steps, "max_cosine": threshold, "min_per_identity": floor, **told}
 
 
@@ -106,9 +106,9 @@ def test_the_mean_over_places_is_of_the_longest_trainings():
         ("b", 0.4, 0.5),
     ]
     assert above_chance.by_threshold(result)[2:] == [
-        "| 0.9 or more | 2 | +2.00 +- 12.71, noise | 0 |  |  |",  # 1 and 3: Student's t of one degree is 12.71
-        "| 0.7 to 0.9 | 0 |  | 0 |  |  |",
-        "| below 0.7 | 1 | -3.00, noise | 1 | -3.00, noise | +0.50, noise |",
+        "| 0.9 or more | 2 | +2.00 +- 12.71, noise | 0 |  |  |  |",  # 1 and 3: Student's t of one degree is 12.71
+        "| 0.7 to 0.9 | 0 |  | 0 |  |  |  |",
+        "| below 0.7 | 1 | -3.00, noise | 1 | -3.00, noise | +0.50, noise | +3.50, noise |",
     ]
 
 
