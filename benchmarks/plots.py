@@ -125,7 +125,9 @@ def _panel(axes: Axes, rows: list[dict[str, Any]], steps: int) -> None:
         label = f"all faces, {more:,} steps"
         axes.axhline(whole[more]["accuracy"], color=INK, linestyle=(0, (5, 3)), linewidth=1.1, label=label)
     axes.set_xscale("log")
-    axes.set_xticks(sorted({row["keep"] for of in lines.values() for row in of} | {1.0}))
+    kept = sorted({row["keep"] for of in lines.values() for row in of} | {1.0})
+    axes.set_xticks(kept)
+    axes.set_xlim(0.78 * kept[0], 1.08)  # room for what is written beside the leftmost points
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(axis="y", color=PALE, linewidth=0.8)
