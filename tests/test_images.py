@@ -109,9 +109,13 @@ def test_not_square():
     assert refusal(encoded(pixels(0, 16)[:9])) == "not square: 16 x 9 pixels, aligned crops are wanted"
 
 
-@pytest.mark.parametrize("data", [b"", b"GIF89a? no", bytes(1000), b"<html>"])
+@pytest.mark.parametrize("data", [b"GIF89a? no", bytes(1000), b"<html>"])
 def test_not_an_image(data):
     assert refusal(data) == "not an image: unknown image format"
+
+
+def test_nothing_is_not_an_image():
+    assert refusal(b"") == "not an image: it is empty"
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
@@ -218,7 +222,7 @@ def test_the_rejected_have_their_place_and_reason():
         (1, "no such file"),
         (3, "[Errno 13] Permission denied"),
         (4, "no key lost in train.idx"),
-        (5, "not an image: unknown image format"),
+        (5, "not an image: it is empty"),
     ]
 
 
