@@ -4,13 +4,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from told import Result, table
+from told import Result, mean, table
 
 from facecore.curve.statistics import over_seeds
 from facecore.select import Nms
 
 GUARDED = f"{Nms.name}:0.9"  # with --min-threshold 0.9
-BOUNDS = (0.9, 0.7)  # of t*: above are near-duplicates, below are different pictures
+BOUNDS = (0.9, 0.7)  # of t*, chosen with the figures in sight: near-duplicates above, different pictures below
 
 Row = Mapping[str, Any]
 
@@ -69,10 +69,8 @@ def by_threshold(result: Result) -> list[str]:
 
 
 def _mean(rows: Iterable[Row | None], above: str = "above_random") -> str:
-    """The mean over places, with the 95 % interval that they would have if they were independent."""
+    """The mean over places, with the 95 % interval that it would have if they were independent."""
     values = np.array([row[above] for row in rows if row is not None])
     if not len(values):
         return ""
-    interval = over_seeds(values)
-    spread = "" if interval.half is None else f" +- {interval.half:.2f}"
-    return f"{interval.mean:+.2f}{spread}{', noise' if interval.is_noise else ''}"
+    return mean(*over_seeds(values), signed=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import above_chance
-from told import Result, table
+from told import Result, mean, table
 
 from facecore.curve.options import ALL
 from facecore.curve.pools import RANDOM
@@ -82,7 +82,7 @@ def which_rank(result: Result) -> list[str]:
     for pool in result["pools"]:
         for of in pool["rows"]:
             counts = [f"{of['keep']:g}", f"{of['steps']:,}", f"{of['faces']:,}", _pictures(of)]
-            accuracy = _mean(of["accuracy"], of["accuracy_half"], signed=False)
+            accuracy = mean(of["accuracy"], of["accuracy_half"], signed=False)
             above = [_above(of, f"above_{other}") for other in ("random", "whole_epochs", "whole_steps")]
             rows.append([pool["pool"], *counts, of["method"], _t(of), str(of["seeds"]), accuracy, *above])
         told.append(f"Pool {pool['pool']}: tested on {pool['protocol']}{_bare(pool['rows'])}.")
@@ -90,7 +90,8 @@ def which_rank(result: Result) -> list[str]:
     whole = [f"above the whole pool, equal {cost}" for cost in ("epochs", "steps")]
     by_threshold = (
         "nms above random faces by its t*: the mean over places, which are fractions of pools, with the interval that "
-        "it would have if these were independent; those of one pool are not quite."
+        "it would have if these were independent; those of one pool are not quite. The bounds were chosen when the "
+        "figures were there."
     )
     return [
         *_decides(result),
@@ -165,19 +166,12 @@ def _t(of: Mapping[str, Any]) -> str:
 
 
 def _accuracy(of: Mapping[str, Any] | None) -> str:
-    return "" if of is None else _mean(of["accuracy"], of["accuracy_half"], signed=False)
+    return "" if of is None else mean(of["accuracy"], of["accuracy_half"], signed=False)
 
 
 def _above(of: Mapping[str, Any], name: str) -> str:
     """A difference in points with its 95 % interval, or nothing where it was not measured."""
-    return "" if of.get(name) is None else _mean(of[name], of[f"{name}_half"], signed=True)
-
-
-def _mean(mean: float, half: float | None, *, signed: bool) -> str:
-    """A mean and half the width of its interval; a difference is said to be noise if that holds 0."""
-    spread = "" if half is None else f" +- {half:.2f}"
-    noise = ", noise" if signed and (half is None or abs(mean) <= half) else ""
-    return f"{mean:{'+' if signed else ''}.2f}{spread}{noise}"
+    return "" if of.get(name) is None else mean(of[name], of[f"{name}_half"], signed=True)
 
 
 def how_few(result: Result) -> list[str]:
@@ -205,7 +199,7 @@ def proxies(result: Result) -> list[str]:
     """What proxies of a share keep, and what is learnt from it."""
     rows = []
     for of in result["rows"]:
-        accuracy = "" if of["accuracy"] is None else _mean(of["accuracy"], of["accuracy_half"], signed=False)
+        accuracy = "" if of["accuracy"] is None else mean(of["accuracy"], of["accuracy_half"], signed=False)
         agree = "" if of["agree"] is None else f"{100 * of['agree']:.1f}"
         rows.append([of["proxy"], of["method"], agree, str(of["seeds"]), accuracy])
     head = ["identities the proxy learnt from", "method", "kept as by the teacher, %", "seeds", "accuracy, %"]

@@ -220,3 +220,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """The lines of a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
+def mean(value: float, half: float | None, *, signed: bool) -> str:
+    """A mean and half the width of its interval; a difference is said to be noise if that holds 0."""
+    spread = "" if half is None else f" +- {half:.2f}"
+    noise = ", noise" if signed and (half is None or abs(value) <= half) else ""
+    return f"{value:{'+' if signed else ''}.2f}{spread}{noise}"

@@ -19,16 +19,8 @@ import tables
 from facecore.cli import main
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-HELPERS = {
-    "above_chance",
-    "foreign",
-    "generator",
-    "learnt",
-    "plots",
-    "record",
-    "tables",
-    "told",
-}  # what the benchmarks share
+# what the benchmarks share
+HELPERS = {"above_chance", "foreign", "generator", "learnt", "plots", "record", "tables", "told"}
 BENCHMARKS = sorted(path for path in FOLDER.glob("*.py") if path.stem not in HELPERS)
 SECTIONS = {section.result: section for section in tables.SECTIONS}
 

@@ -485,7 +485,15 @@ def test_a_face_id_twice(tmp_path):
     names = people(5, 2)
     twice = names.set_column(1, "face_id", pa.array(["b", "a", "a", "b", "a"]))
     assert npy_refusal(tmp_path, unit(5), twice) == (
-        f"{tmp_path / 'l.csv'} has 2 face_ids more than once, first a, 3 times; each face needs its own"
+        f"2 face_ids more than once in {tmp_path / 'l.csv'}: first a, 3 times; each face needs its own"
+    )
+    (tmp_path / "set").mkdir()
+    for name in ("0.parquet", "1.parquet"):  # once in each, so neither is to blame alone
+        pq.write_table(people(1, 1).append_column("v", LISTS["list"](unit(1))), tmp_path / "set" / name)
+    options = ImportOptions(vector_column="v")
+    assert refusal(tmp_path / "set", tmp_path / "s", options) == (
+        f"1 face_id more than once in {tmp_path / 'set' / '0.parquet'} and those beside it: "
+        "first p00/000, 2 times; each face needs its own"
     )
 
 
@@ -649,9 +657,10 @@ def test_files_that_are_not_what_they_are_called(tmp_path, suffix):
     labels = tmp_path / f"l{suffix}"
     labels.write_bytes(b"\xff\xfe,\n\x00\xff" * 20)
     line = refusal(as_npy(tmp_path / "v.npy", unit(3)), tmp_path / "s", ImportOptions(), labels=labels)
-    assert line.startswith((f"{labels} cannot be read: ", f"{labels} has no column identity, but")) or (
-        suffix == ".txt" and line == f"{labels} is not UTF-8 text; save it as such"
-    )
+    if suffix == ".txt":
+        assert line == f"{labels} is not UTF-8 text; save it as such"
+    else:
+        assert line.startswith((f"{labels} cannot be read: ", f"{labels} has no column identity, but"))
     assert "\n" not in line
     if suffix in (".npy", ".parquet"):
         assert refusal(labels, tmp_path / "s", ImportOptions(), labels=labels if suffix == ".npy" else None) == line

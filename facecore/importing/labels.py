@@ -26,8 +26,6 @@ def readable(path: Path) -> Iterator[None]:
         yield
     except (FacecoreError, OSError):
         raise
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text; save it as such") from error
     except Exception as error:  # numpy reads a head as Python, whose parser raises several; Arrow has its own
         line = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         if "allow_pickle" in line or "Python objects" in line:
@@ -75,9 +73,12 @@ def _from_npy(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
 
 
 def _from_txt(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
-    with path.open(encoding="utf-8-sig") as stream:
-        while lines := [line.rstrip("\n") for line in islice(stream, BATCH)]:
-            yield pa.table({"identity": pa.array(lines, pa.string())})
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            while lines := [line.rstrip("\n") for line in islice(stream, BATCH)]:
+                yield pa.table({"identity": pa.array(lines, pa.string())})
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text; save it as such") from error
 
 
 def _from_csv(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:

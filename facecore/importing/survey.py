@@ -66,7 +66,8 @@ def _refuse_repeated(source: Source, hashes: "array[int]") -> None:
         counts.update(name for name in faces["face_id"].to_pylist() if hash(name) in suspects)
     repeated = sorted(name for name, count in counts.items() if count > 1)
     if repeated:
+        first, *others = [path for path in source.files if path.suffix != ".npy"]  # which holds no names
         raise DataError(
-            f"{source.files[-1]} has {counted(len(repeated), 'face_id')} more than once, first {repeated[0]}, "
-            f"{counts[repeated[0]]:,} times; each face needs its own"
+            f"{counted(len(repeated), 'face_id')} more than once in {first}{' and those beside it' if others else ''}: "
+            f"first {repeated[0]}, {counts[repeated[0]]:,} times; each face needs its own"
         )

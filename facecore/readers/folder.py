@@ -146,6 +146,8 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir()
     except OSError as error:
+        if not entry.is_symlink():
+            raise
         raise DataError(f"{entry.path} is a link that cannot be followed: {error.strerror}; remove it") from error
 
 
