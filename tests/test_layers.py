@@ -17,7 +17,7 @@ ROOT = Path(facecore.__file__).parent
 LAYERS = [
     {"errors", "progress", "parallel", "compiled", "grid", "signals"},
     {"storage", "pool", "claims"},
-    {"provenance", "parquet", "__init__"},
+    {"provenance", "parquet", "npy", "__init__"},
     {"manifest", "images", "checkpoint"},
     {"embeddings"},
     {"centres"},

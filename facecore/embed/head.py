@@ -19,6 +19,7 @@ from torch import Tensor
 from facecore.errors import DataError, ModelError
 from facecore.images import Floats
 from facecore.models.torch_backbone import best_device
+from facecore.npy import load_npy
 from facecore.provenance import sha256_of_file
 
 BLOCK = 8192  # classes multiplied at a time: a batch of 64 faces by so many takes 8 MB, by 2 million classes 2 GB
@@ -201,7 +202,7 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
 
 
 READERS: dict[str, Callable[[Path], Any]] = {
-    ".npy": lambda path: np.load(path, mmap_mode="c"),  # "c", for torch warns of memory that cannot be written
+    ".npy": lambda path: load_npy(path, "c"),  # "c", for torch warns of memory that cannot be written
     ".npz": _read_npz,
     ".safetensors": _read_safetensors,
     ".pt": _read_checkpoint,

@@ -8,9 +8,10 @@ from typing import Any
 import pyarrow as pa
 
 from facecore.embed.job import Job
-from facecore.embeddings import metadata_path, read_npy_header, vectors_path
+from facecore.embeddings import metadata_path, vectors_path
 from facecore.errors import DataError
 from facecore.manifest import provenance_of
+from facecore.npy import read_npy_header
 from facecore.provenance import check_folder, sha256_of_file
 from facecore.storage import read_whole
 

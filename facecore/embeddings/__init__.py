@@ -10,9 +10,7 @@ clip-retrieval, autofaiss and embedding-reader read this layout as `parquet_npy`
 
 from facecore.embeddings.files import (
     content_sha256,
-    load_vectors,
     metadata_path,
-    read_npy_header,
     shard_starts,
     vectors_path,
     write_meta,
@@ -28,9 +26,7 @@ __all__ = [
     "Vectors",
     "content_sha256",
     "identity_starts",
-    "load_vectors",
     "metadata_path",
-    "read_npy_header",
     "shard_starts",
     "vectors_path",
     "write_meta",

@@ -1,11 +1,9 @@
 """Where the files of a store lie, and how they are written."""
 
 import hashlib
-import io
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +13,10 @@ import pyarrow.parquet as pq
 
 from facecore.errors import DataError
 from facecore.manifest import repeating, with_provenance
+from facecore.npy import load_npy
 from facecore.parquet import check_expansion
 from facecore.provenance import Provenance, canonical_json, sha256_of, sha256_of_file, write_text_whole, written_whole
-from facecore.storage import for_arrow, is_remote, read_range, read_whole
-
-MAX_HEAD = 4096  # bytes: ten times as many as the head of any array of vectors has
-HEADS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+from facecore.storage import for_arrow
 
 
 def vectors_path(store: Path, number: int) -> Path:
@@ -31,43 +27,6 @@ def vectors_path(store: Path, number: int) -> Path:
 def metadata_path(store: Path, number: int) -> Path:
     """Where the rows of a shard are described."""
     return store / "metadata" / f"metadata_{number:05d}.parquet"
-
-
-def load_vectors(path: Path) -> npt.NDArray[np.float16]:
-    """The rows of a file of vectors, not to be written to: mapped where it is local, else fetched whole.
-
-    Raises OSError, ValueError or EOFError unless it is a whole .npy file.
-    """
-    if is_remote(path):
-        rows: npt.NDArray[np.float16] = np.load(io.BytesIO(read_whole(path)), allow_pickle=False)
-    else:
-        rows = np.load(path, mmap_mode="r")
-    return rows
-
-
-class NpyHeader(NamedTuple):
-    """What a .npy file says of itself before its rows."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    c_order: bool
-    begin: int  # the byte at which the rows begin
-
-
-def read_npy_header(path: Path) -> NpyHeader:
-    """The head of a .npy file whose size agrees with it; raises OSError or ValueError if there is no such file."""
-    stream = io.BytesIO(read_range(path, 0, MAX_HEAD))
-    version = np.lib.format.read_magic(stream)
-    if version not in HEADS:
-        raise ValueError(f"version {version} of .npy")
-    try:
-        shape, fortran_order, dtype = HEADS[version](stream)
-    except Exception as error:  # numpy reads it as Python, whose parser raises several
-        raise ValueError("its head is none") from error
-    head = NpyHeader(shape, dtype, not fortran_order, stream.tell())
-    if path.stat().st_size < head.begin + math.prod(shape) * dtype.itemsize:
-        raise ValueError("cut short")
-    return head
 
 
 def shard_starts(identity: pa.ChunkedArray, shard_rows: int) -> npt.NDArray[np.int64]:
@@ -176,7 +135,7 @@ def content_sha256(store: Path, shards: int) -> str:
     columns = ("face_id", "identity")
     vectors, names = hashlib.sha256(), {name: (hashlib.sha256(), hashlib.sha256()) for name in columns}
     for number in range(shards):
-        vectors.update(load_vectors(vectors_path(store, number)).data)
+        vectors.update(load_npy(vectors_path(store, number)).data)
         faces = described(metadata_path(store, number), columns)
         for name, (lengths, characters) in names.items():
             for chunk in faces[name].chunks:

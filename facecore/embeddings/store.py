@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from facecore.compiled import widen_rows
-from facecore.embeddings.files import described, is_whole, metadata_path, read_npy_header, vectors_path, whole_runs
+from facecore.embeddings.files import described, is_whole, metadata_path, vectors_path, whole_runs
 from facecore.errors import DataError
 from facecore.manifest import COLUMNS
+from facecore.npy import read_npy_header
 from facecore.parallel import cores, in_order
 from facecore.storage import check_reached, for_arrow, is_remote, read_range, read_whole
 

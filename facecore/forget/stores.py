@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -16,6 +15,7 @@ from facecore.forget.listing import Listing
 from facecore.forget.names import NAMING, Forgotten
 from facecore.forget.receipt import WAITING, FileEntry, entry_of, waiting_path
 from facecore.manifest import provenance_of
+from facecore.npy import load_npy
 from facecore.provenance import Provenance
 
 
@@ -99,6 +99,6 @@ class Store:
     def _write_shard(self, number: int, who: Forgotten) -> None:
         faces = self._store.faces(number)
         made = provenance_of(metadata_path(self._path, number)) or Provenance("forget")
-        halves = np.load(vectors_path(self._path, number))[~who.rows(faces)]
+        halves = load_npy(vectors_path(self._path, number))[~who.rows(faces)]
         # its facts were about the rows as they were planned; without them, embed will not go on and bring anyone back
         write_shard(self._view, number, halves, who.without(faces).combine_chunks(), replace(made, facts={}))

@@ -4,10 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from facecore.errors import DataError, OptionError
@@ -15,6 +12,7 @@ from facecore.importing.labels import label_schema, label_tables, npy_rows, read
 from facecore.importing.names import Names
 from facecore.importing.options import ImportOptions
 from facecore.importing.source import Batch
+from facecore.npy import load_npy
 
 
 def numbered_pairs(folder: Path) -> list[tuple[Path, Path]]:
@@ -80,7 +78,7 @@ class Arrays:
 def _shape(path: Path) -> tuple[int, int]:
     """The rows of an array in a file, and the numbers in each; raises DataError if they are not vectors."""
     with readable(path):
-        array: npt.NDArray[Any] = np.load(path, mmap_mode="r")
+        array = load_npy(path)
     if array.ndim != 2 or array.dtype.kind != "f" or array.dtype.itemsize > 8 or not array.shape[1]:
         raise DataError(
             f"{path} is {array.dtype} of shape {array.shape}; "

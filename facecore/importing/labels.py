@@ -13,6 +13,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from facecore.errors import DataError, FacecoreError
+from facecore.npy import load_npy
 from facecore.parquet import check_expansion
 
 BATCH = 8192  # rows read at a time: 16 MB of 512 floats
@@ -60,12 +61,12 @@ def label_tables(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
 
 def npy_rows(path: Path, start: int, stop: int) -> npt.NDArray[Any]:
     """Some rows of an array in a file; the file is mapped no longer than that, for mapped pages count as memory."""
-    rows = np.array(np.load(path, mmap_mode="r")[start:stop])
+    rows = np.array(load_npy(path)[start:stop])
     return rows.astype(rows.dtype.newbyteorder("="), copy=False)
 
 
 def _from_npy(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
-    labels = np.load(path, mmap_mode="r")
+    labels = load_npy(path)
     if labels.ndim != 1 or labels.dtype.kind not in "iuUS":
         raise ValueError(f"labels are one string or whole number a row, not {labels.dtype} of shape {labels.shape}")
     for start in range(0, len(labels), BATCH):

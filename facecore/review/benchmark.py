@@ -10,9 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from facecore.centres import mean_rows
-from facecore.embeddings import Embeddings, identity_starts, load_vectors, vectors_path
+from facecore.embeddings import Embeddings, identity_starts, vectors_path
 from facecore.errors import DataError, ModelError, OptionError
 from facecore.images import Preprocess, load_batches
+from facecore.npy import load_npy
 from facecore.progress import progress
 from facecore.provenance import canonical_json, sha256_of
 from facecore.readers import Dataset, open_dataset
@@ -99,7 +100,7 @@ def _of_store(benchmark: Embeddings, data: Embeddings) -> Benchmark:
         raise DataError(f"{benchmark.path} holds no faces; choose another benchmark")
     for _ in benchmark:  # to read a row is to check it
         pass
-    vectors = np.concatenate([load_vectors(vectors_path(benchmark.path, number)) for number in range(len(benchmark))])
+    vectors = np.concatenate([load_npy(vectors_path(benchmark.path, number)) for number in range(len(benchmark))])
     faces = pa.concat_tables(benchmark.faces(number, ("face_id", "identity")) for number in range(len(benchmark)))
     return _benchmark(benchmark.path, benchmark.sha256, vectors, faces)
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from facecore.embeddings import Embeddings, Shard
 from facecore.embeddings.store import PIECE_ROWS
 from facecore.errors import DataError, StorageError
+from facecore.npy import load_npy
 from facecore.provenance import (
     canonical_json,
     check_folder,
@@ -206,9 +207,7 @@ class SurveyInParts(Survey):
             self._join(name, units)
         if _sha256_at(_sealed(path)) != sha256_of_file(path):
             raise damaged(path)
-        if is_remote(path):
-            return cast(Table, np.load(io.BytesIO(read_whole(path))))
-        return np.asarray(np.load(path, mmap_mode="c"))  # the processes of one machine hold it in memory once
+        return load_npy(path, "c")  # the processes of one machine hold it in memory once
 
     def _join(self, name: str, units: range) -> None:
         """Write the lines of all shards as one file, and its sha256 beside it."""

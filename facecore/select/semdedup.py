@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from facecore.centres import mean_rows
 from facecore.compiled import widen_rows
-from facecore.embeddings import Buffers, Embeddings, Piece, Shard, Vectors, load_vectors, vectors_path
+from facecore.embeddings import Buffers, Embeddings, Piece, Shard, Vectors, vectors_path
 from facecore.errors import OptionError
 from facecore.grid import Levels, to_cosines, to_levels
+from facecore.npy import load_npy
 from facecore.parallel import in_order
 from facecore.progress import progress
 from facecore.search import Index
@@ -113,7 +114,7 @@ def _gather(store: Embeddings, rows: Rows) -> Vectors:
     numbers = np.searchsorted(firsts, rows, "right") - 1
     for number in np.unique(numbers).tolist():
         here = numbers == number
-        halves[here] = load_vectors(vectors_path(store.path, number))[rows[here] - firsts[number]]
+        halves[here] = load_npy(vectors_path(store.path, number))[rows[here] - firsts[number]]
     vectors = np.empty(halves.shape, np.float32)
     widen_rows(halves, vectors, tolerance=math.inf)  # `read` checks lengths, and every face is read once
     return vectors

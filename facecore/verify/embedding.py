@@ -9,6 +9,7 @@ import numpy as np
 from facecore.errors import DataError, OptionError
 from facecore.images import Floats, Preprocess, load_batches
 from facecore.models import Backbone, embed_pixels
+from facecore.npy import load_npy
 from facecore.progress import progress
 from facecore.provenance import canonical_json, sha256_of, written_whole
 
@@ -116,7 +117,7 @@ def _cache_folder(backbone: Backbone, faces: Faces, options: VerifyOptions, prep
 def _read_part(path: Path, vectors: Floats) -> bool:
     """Whether an earlier run has written a part, which is then read; one that is not whole is none."""
     try:
-        kept = np.load(path, allow_pickle=False)
+        kept = load_npy(path)
     except (OSError, ValueError, EOFError):
         return False
     if kept.shape != vectors.shape or kept.dtype != vectors.dtype:
