@@ -57,20 +57,20 @@ def by_threshold(result: Result) -> list[str]:
             [
                 kind,
                 str(len(of)),
-                _mean(place.nms for place in of),
+                over_places(place.nms for place in of),
                 str(len(guarded)),
-                _mean(place.nms for place in guarded),
-                _mean(place.guarded for place in guarded),
-                _mean((place.guarded for place in guarded), "above_nms"),
+                over_places(place.nms for place in guarded),
+                over_places(place.guarded for place in guarded),
+                over_places((place.guarded for place in guarded), "above_nms"),
             ]
         )
     told = f"of them with {GUARDED}", "nms there", f"{GUARDED} there", f"{GUARDED} above nms"
     return table(["t*", "places", "nms above random", *told], rows)
 
 
-def _mean(rows: Iterable[Row | None], above: str = "above_random") -> str:
+def over_places(rows: Iterable[Row | None], above: str = "above_random") -> str:
     """The mean over places, with the 95 % interval that it would have if they were independent."""
-    values = np.array([row[above] for row in rows if row is not None])
+    values = np.array([row[above] for row in rows if row is not None and row.get(above) is not None])
     if not len(values):
         return ""
     return mean(*over_seeds(values), signed=True)

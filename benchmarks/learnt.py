@@ -1,6 +1,6 @@
 """How each result about what networks learn is told: the lines of a Markdown table, and what is said under it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import above_chance
@@ -131,11 +131,11 @@ def _decides(result: Result) -> list[str]:
         ["t* of nms", *(_t(at.get("nms", {})) for _, at in places)],
         *([f"pictures, {of}", *(_pictures(at.get(of, {})) for _, at in places)] for of in ("nms", RANDOM)),
         *(
-            [f"{method} above {RANDOM}", *(_above(at.get(method, {}), "above_random") for _, at in places)]
+            [f"{method} above {RANDOM}", *_over_pools([at.get(method, {}) for _, at in places], "above_random")]
             for method in methods
         ),
         *(
-            [f"{method} above nms", *(_above(at.get(method, {}), "above_nms") for _, at in places)]
+            [f"{method} above nms", *_over_pools([at.get(method, {}) for _, at in places], "above_nms")]
             for method in methods
             if method.startswith("nms:")
         ),
@@ -144,7 +144,14 @@ def _decides(result: Result) -> list[str]:
             for other in (RANDOM, PER_IDENTITY)
         ),
     ]
-    return table(["", *(name for name, _ in places)], rows)
+    head = ["", *(name for name, _ in places), "mean over pools"]
+    return table(head, [[*row, *[""] * (len(head) - len(row))] for row in rows])
+
+
+def _over_pools(rows: Sequence[Mapping[str, Any]], name: str) -> list[str]:
+    """A difference in every pool, and its mean over them where it was measured in several."""
+    measured = sum(of.get(name) is not None for of in rows)
+    return [*(_above(of, name) for of in rows), above_chance.over_places(rows, name) if measured > 1 else ""]
 
 
 def _beyond_noise(rows: Iterable[Mapping[str, Any]], other: str) -> str:
