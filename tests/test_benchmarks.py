@@ -10,7 +10,6 @@ import above_chance
 import click
 import foreign
 import how_few
-import learnt
 import numpy as np
 import pytest
 import record
@@ -174,15 +173,3 @@ def test_of_several_turns_the_first_does_not_count():
     assert record.in_turns(3, lambda: work("a"), lambda: work("b")) == [[3, 5], [4, 6]]
     assert calls == ["a", "b"] * 3
     assert record.in_turns(1, lambda: work("a")) == [[7]]
-
-
-def test_the_mean_over_pools_is_of_those_where_it_was_measured():
-    rows = [{"above_nms": 1.0, "above_nms_half": 0.5}, {}, {"above_nms": 3.0, "above_nms_half": 4.0}]
-    half = 12.706  # 1 and 3: Student's t of one degree, by a standard error of 1
-    assert learnt._over_pools(rows, "above_nms") == [
-        "+1.00 +- 0.50",
-        "",
-        "+3.00 +- 4.00, noise",
-        f"+2.00 +- {half:.2f}, noise",
-    ]
-    assert learnt._over_pools(rows[:2], "above_nms") == ["+1.00 +- 0.50", "", ""]

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import learnt
 import pyarrow as pa
 import pytest
 import which_rank
@@ -121,20 +122,20 @@ def test_the_longest_training_on_60_percent_decides():
     }
     told = which_rank_told(result)
     assert told[: told.index("")] == [
-        "|  | one | other |",
-        "| --- | --- | --- |",
-        "| steps | 10 | 30 |",
-        "| all faces, accuracy, % | 85.00 +- 1.00 |  |",
-        "| 0.6 of them at random, accuracy, % | 80.00 +- 1.00 | 75.00 +- 1.00 |",
-        "| t* of nms | 0.90 |  |",
-        "| pictures, nms |  |  |",
-        "| pictures, random | 1,234 |  |",
-        "| herding above random |  | +0.20 +- 0.50, noise |",
-        "| nms above random | +2.50 +- 0.50 |  |",
-        "| nms:twin above random | +0.20 +- 0.50, noise |  |",
-        "| nms:twin above nms | -1.00 +- 0.50 |  |",
-        "| what is above random, beyond noise | nms | nothing |",
-        "| what is above random-per-identity, beyond noise |  | herding |",
+        "|  | one | other | mean over pools |",
+        "| --- | --- | --- | --- |",
+        "| steps | 10 | 30 |  |",
+        "| all faces, accuracy, % | 85.00 +- 1.00 |  |  |",
+        "| 0.6 of them at random, accuracy, % | 80.00 +- 1.00 | 75.00 +- 1.00 |  |",
+        "| t* of nms | 0.90 |  |  |",
+        "| pictures, nms |  |  |  |",
+        "| pictures, random | 1,234 |  |  |",
+        "| herding above random |  | +0.20 +- 0.50, noise |  |",
+        "| nms above random | +2.50 +- 0.50 |  |  |",
+        "| nms:twin above random | +0.20 +- 0.50, noise |  |  |",
+        "| nms:twin above nms | -1.00 +- 0.50 |  |  |",
+        "| what is above random, beyond noise | nms | nothing |  |",
+        "| what is above random-per-identity, beyond noise |  | herding |  |",
     ]
 
 
@@ -249,3 +250,15 @@ def test_a_line_has_all_the_fractions_that_random_faces_have():
     assert [row["keep"] for row in _lines(rows, 720)["nms"]] == [0.6, 0.2, 0.1]
     assert _lines([row for row in rows if row["keep"] in (0.2, 1.0)], 720) == {}
     assert _lines(rows, 400) == {}
+
+
+def test_the_mean_over_pools_is_of_those_where_it_was_measured():
+    rows = [{"above_nms": 1.0, "above_nms_half": 0.5}, {}, {"above_nms": 3.0, "above_nms_half": 4.0}]
+    half = 12.706  # 1 and 3: Student's t of one degree, by a standard error of 1
+    assert learnt._over_pools(rows, "above_nms") == [
+        "+1.00 +- 0.50",
+        "",
+        "+3.00 +- 4.00, noise",
+        f"+2.00 +- {half:.2f}, noise",
+    ]
+    assert learnt._over_pools(rows[:2], "above_nms") == ["+1.00 +- 0.50", "", ""]
