@@ -327,6 +327,11 @@ def in_session(leader):
     return {pid for pid, (state, _, _, session) in processes().items() if session == leader and state != "Z"}
 
 
+# Ray asks the metadata of clouds, 169.254.169.254 on port 80, in which it is, by name as well, for statistics that it
+# does not send: no setting prevents it
+ASKED = ("FEA9FEA9:0050", ":0035")
+
+
 def addresses(pids):
     """Of the internet sockets of some processes the ends that are not on the loopback, and how many ends there are."""
     inodes = set()
@@ -340,7 +345,7 @@ def addresses(pids):
     for kind in ("tcp", "tcp6", "udp", "udp6"):
         for line in Path(f"/proc/net/{kind}").read_text().splitlines()[1:]:
             _, here, there, *_, inode = line.split()[:10]
-            if inode in inodes:
+            if inode in inodes and not there.endswith(ASKED):
                 found |= {(kind, here)} | ({(kind, there)} if not there.endswith(":0000") else set())
     return {end for end in found if not is_loopback(end[1].partition(":")[0])}, len(found)
 
