@@ -89,9 +89,9 @@ def which_rank(result: Result) -> list[str]:
     head = ["pool", "keep", "steps", "faces", "pictures", "method", "t*", "seeds", "accuracy, %"]
     whole = [f"above the whole pool, equal {cost}" for cost in ("epochs", "steps")]
     by_threshold = (
-        "nms above random faces by its t*: the mean over places, which are fractions of pools, with the interval that "
-        "it would have if these were independent; those of one pool are not quite. The bounds were chosen when the "
-        "figures were there."
+        "The mean over pools has the interval that it would have if these were independent; LFW and CFP are each in "
+        "several. nms above random faces by its t*: the mean over places, which are fractions of pools, with such an "
+        "interval; those of one pool are not quite independent. The bounds were chosen when the figures were there."
     )
     return [
         *_decides(result),

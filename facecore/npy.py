@@ -42,7 +42,10 @@ class NpyHeader(NamedTuple):
 def read_npy_header(path: Path) -> NpyHeader:
     """The head of a .npy file whose size agrees with it; raises OSError or ValueError if there is no such file."""
     stream = io.BytesIO(read_range(path, 0, MAX_HEAD))
-    version = np.lib.format.read_magic(stream)
+    try:
+        version = np.lib.format.read_magic(stream)
+    except ValueError:  # numpy tells the bytes
+        raise ValueError("it is no .npy file") from None
     if version not in HEADS:
         raise ValueError(f"version {version} of .npy")
     try:
@@ -51,6 +54,9 @@ def read_npy_header(path: Path) -> NpyHeader:
     except Exception as error:  # numpy reads it as Python, whose parser raises several
         raise ValueError("its head is none") from error
     head = NpyHeader(shape, dtype, not fortran_order, stream.tell())
-    if path.stat().st_size < head.begin + math.prod(shape) * dtype.itemsize:
-        raise ValueError("cut short")
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, which are not loaded")
+    size, told = path.stat().st_size, head.begin + math.prod(shape) * dtype.itemsize
+    if size != told or min(shape, default=0) < 0:
+        raise ValueError(f"it has {size:,} bytes, and its head tells of {told:,}")
     return head

@@ -7,7 +7,6 @@ https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thr
 """
 
 import contextlib
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from facecore.errors import DataError
-from facecore.storage import is_remote
+from facecore.storage import check_permitted, is_remote
 
 MAX_DECODED = 1 << 30  # bytes that any file may take of memory
 # Times its own size that a larger one may. Measured: a million names take 30 times what they do on disk; numbers in
@@ -44,8 +43,7 @@ def check_expansion(
     """
     if is_remote(path):
         return
-    if path.is_file() and not os.access(path, os.R_OK):
-        raise DataError(f"{path} may not be read; change its permissions")
+    check_permitted(path)
     footer = footer or pq.read_metadata(path)
     size = path.stat().st_size
     limit = max(MAX_DECODED, MAX_EXPANSION * size)

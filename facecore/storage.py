@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from facecore.errors import OptionError, StorageError
+from facecore.errors import DataError, OptionError, StorageError
 
 ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 ON_DISK = ("file", "local")  # schemes of local paths
@@ -89,6 +89,12 @@ def read_whole(path: Path) -> bytes:
             return stream.read()
     system, key = _remote(path)
     return cast(bytes, system.cat_file(key))
+
+
+def check_permitted(path: Path) -> None:
+    """Raise DataError if a local file is there, but may not be read."""
+    if not is_remote(path) and path.is_file() and not os.access(path, os.R_OK):
+        raise DataError(f"{path} may not be read; change its permissions")
 
 
 def read_range(path: Path, start: int, length: int) -> bytes:

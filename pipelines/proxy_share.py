@@ -14,13 +14,12 @@ import click
 from facecore.cli.group import Recipe
 from facecore.curve import Point, Store, parse_fractions
 from facecore.embed import EmbedOptions, embed
+from facecore.embeddings import Embeddings
 from facecore.errors import DataError
 from facecore.manifest import read_manifest
 from facecore.provenance import write_text_whole
-from facecore.readers import open_dataset
+from facecore.readers import Dataset, open_dataset
 from facecore.train import TrainOptions, train
-
-FILE = click.Path(path_type=Path)
 
 
 def kept(store: Path, method: str, keep: float, out: Path) -> set[str]:
@@ -29,10 +28,17 @@ def kept(store: Path, method: str, keep: float, out: Path) -> set[str]:
     return set(read_manifest(out)[0]["face_id"].to_pylist())
 
 
+def check_teacher(teacher: Path, dataset: Dataset) -> None:
+    """Raise DataError if the store is not whole, or has faces that the data set has not."""
+    store, known = Embeddings.open(teacher), set(dataset.faces["face_id"].to_pylist())
+    if other := {name for n in range(len(store)) for name in store.faces(n)["face_id"].to_pylist()} - known:
+        raise DataError(f"{teacher} has a face {min(other)}, FACES have none; give the store of these faces")
+
+
 @click.command(cls=Recipe)
 @click.argument("faces", type=click.Path(path_type=Path, exists=True))
 @click.argument("teacher", type=click.Path(path_type=Path, exists=True))
-@click.argument("out", type=FILE)
+@click.argument("out", type=click.Path(path_type=Path))
 @click.option("--shares", default="0.1,0.3,1", show_default=True, help="Of the identities, that proxies learn from.")
 @click.option("--methods", default="nms,nms:twin,nms:central", show_default=True, help="As for facecore curve.")
 @click.option("--keep", type=click.FloatRange(0, 1, min_open=True), default=0.6, show_default=True)
@@ -43,6 +49,7 @@ def main(
 ) -> None:
     """Train a proxy for every share, and compare what is kept."""
     dataset, rows = open_dataset(faces), []
+    check_teacher(teacher, dataset)
     for share in parse_fractions(shares):
         folder = out / f"{share:g}-{steps}"
         report = folder / "proxy" / "report.json"
@@ -51,8 +58,13 @@ def main(
                 arch="tiny", identities=share, steps=steps, batch_size=batch_size, scale=32.0, margin=0.2, workers=1
             )
             train(dataset, folder / "proxy", options)
-        if json.loads(report.read_text(encoding="utf-8"))["inputs"]["dataset"] != dataset.sha256:
-            raise DataError(f"{folder} learnt from other faces; choose another OUT")
+        try:
+            told = json.loads(report.read_text())
+            learnt = told["inputs"]["dataset"], told["options"]["batch_size"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{report} is damaged; delete {folder} and run again") from error
+        if learnt != (dataset.sha256, batch_size):
+            raise DataError(f"{folder} learnt from other faces, or with another --batch-size; choose another OUT")
         embed(dataset, folder / "proxy" / "backbone.onnx", folder / "store", EmbedOptions())
         for method in methods.split(","):
             name = f"{method.replace(':', '-')}-{keep:g}.parquet"

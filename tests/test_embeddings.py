@@ -193,6 +193,26 @@ def test_rows_that_are_not_unit_length(store, row, length):
     )
 
 
+def test_a_store_that_may_not_be_read_is_not_called_damaged(store, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: "img_emb_00002" not in str(path))
+    assert refusal(Embeddings.open, store) == f"{vectors_path(store, 2)} may not be read; change its permissions"
+
+
+def test_an_imported_store_is_not_embedded_again(store):
+    write_meta(store, {"stage": "import"}, dimension=8, shards=3)
+    sound, again = vectors_path(store, 2).read_bytes(), "run facecore import --overwrite"
+    vectors_path(store, 2).write_bytes(sound[:-1])
+    assert refusal(Embeddings.open, store) == f"shard 2 of {store} is missing or damaged; {again}"
+    vectors_path(store, 2).write_bytes(sound)
+    np.save(vectors_path(store, 0), unit(2).astype(np.float16))
+    assert refusal(Embeddings.open, store) == (
+        f"{vectors_path(store, 0)} holds 2 rows and metadata_00000.parquet 3, but meta.json says 3; {again}"
+    )
+    np.save(vectors_path(store, 0), np.zeros((3, 8), np.float16))
+    line = f"{vectors_path(store, 0)}: row 0 has length 0.0000, not 1; {again}"
+    assert refusal(Embeddings.open(store).shard, 0) == line
+
+
 def test_halves_of_many_dimensions_are_near_enough_to_unit_length(tmp_path):
     for dimension in (2, 128, 512, 2048):
         store = tmp_path / str(dimension)

@@ -53,6 +53,18 @@ def test_a_near_duplicate_names_its_rival(subset):
     )
 
 
+def test_a_subset_without_a_record_says_so(subset):
+    for path in (subset, dropped_path(subset)):
+        pq.write_table(pq.read_table(path).replace_schema_metadata(), path)
+    assert "A selection that left no record chose it; the nearest face ranked before it" in said("ann/4", subset)[1]
+    assert "unknown" not in said("ann/4", subset)[1]
+
+
+def test_a_subset_that_may_not_be_read_is_not_called_damaged(subset, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert said("ann/0", subset) == (1, f"Error: {subset} may not be read; change its permissions\n")
+
+
 @pytest.mark.parametrize(
     ("face_id", "lines"),
     [

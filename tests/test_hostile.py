@@ -75,7 +75,7 @@ def test_arrays_of_objects_are_not_unpickled(tmp_path, monkeypatch):
     assert refusal(read_weights, Path("evil.npy"), 1).startswith("evil.npy is not a whole file of arrays alone")
     assert facecore("import", "evil.npy", "--labels", "names.csv") == (
         1,
-        "Error: evil.npy cannot be read: it holds no array of numbers; write it again as .npy\n",
+        "Error: evil.npy cannot be read: it holds Python objects, which are not loaded; write it again as .npy\n",
     )
     assert not Path("ran").exists()
 

@@ -725,12 +725,24 @@ def test_nothing_heavy_is_imported():
     assert done.stdout == "set()\n"
 
 
+@pytest.mark.parametrize("rows", [200, 301, -30])
+def test_a_head_that_tells_of_other_bytes_than_follow_is_not_believed(tmp_path, rows):
+    path, labels = tmp_path / "v.npy", tmp_path / "l.txt"
+    np.save(path, np.ones((300, 4), np.float32))
+    path.write_bytes(path.read_bytes().replace(b"(300, 4), }", f"({rows:>3}, 4), }}".encode()))
+    labels.write_text("ann\n" * abs(rows))
+    size, told = path.stat().st_size, path.stat().st_size + (rows - 300) * 16
+    with pytest.raises(DataError) as error:
+        import_vectors(path, tmp_path / "out", ImportOptions(), labels=labels)
+    said = f"it has {size:,} bytes, and its head tells of {told:,}; write it again as .npy"
+    assert str(error.value) == f"{path} cannot be read: {said}"
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_file_that_is_no_array_is_not_to_be_trusted(tmp_path):
     (tmp_path / "junk.npy").write_bytes(b"junk, and more of it")
     np.save(tmp_path / "objects.npy", np.array([{}, []], object))
-    for name in ("junk", "objects"):
+    for name, line in (("junk", "it is no .npy file"), ("objects", "it holds Python objects, which are not loaded")):
         with pytest.raises(DataError) as error:
             import_vectors(tmp_path / f"{name}.npy", tmp_path / "out", ImportOptions(), labels=tmp_path / "labels.txt")
-        assert str(error.value) == (
-            f"{tmp_path / name}.npy cannot be read: it holds no array of numbers; write it again as .npy"
-        )
+        assert str(error.value) == (f"{tmp_path / name}.npy cannot be read: {line}; write it again as .npy")

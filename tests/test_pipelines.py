@@ -245,9 +245,29 @@ def test_a_proxy_of_all_identities_is_compared_with_the_teacher(tmp_path):
     assert row == {"identities": 1.0, "method": "nms", "keep": 0.5, "agree": len(ours & theirs) / 8}
     assert told == f"1 of the identities, nms: {100 * row['agree']:.1f} % of what the teacher keeps\n"
 
+    def refused(batch_size=4):
+        words = [*map(str, command), "--steps", "1", "--batch-size", str(batch_size)]
+        return CliRunner().invoke(recipe("proxy_share").main, words).stderr
+
+    folder, before = tmp_path / "out" / "1-1", times(tmp_path / "out")
+    other = f"Error: {folder} learnt from other faces, or with another --batch-size; choose another OUT\n"
+    assert refused(batch_size=8) == other
+    report = folder / "proxy" / "report.json"
+    sound = report.read_text()
+    report.write_text(sound.replace(open_dataset(faces).sha256, "0" * 64))
+    assert refused() == other
+    for damaged in ("{", "", "{}", "[]"):
+        report.write_text(damaged)
+        assert refused() == f"Error: {report} is damaged; delete {folder} and run again\n"
+    report.write_text(sound)
     (faces / "p0" / "00.jpg").rename(faces / "p0" / "99.jpg")
-    refused = CliRunner().invoke(recipe("proxy_share").main, [*map(str, command), "--steps", "1", "--batch-size", "4"])
-    assert refused.stderr == f"Error: {tmp_path / 'out' / '1-1'} learnt from other faces; choose another OUT\n"
+    assert (
+        refused()
+        == f"Error: {tmp_path / 'store'} has a face p0/00.jpg, FACES have none; give the store of these faces\n"
+    )
+    assert {path: at for path, at in times(tmp_path / "out").items() if path != report} == {
+        path: at for path, at in before.items() if path != report
+    }
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from facecore.errors import DataError
 from facecore.manifest import COLUMNS
 from facecore.npy import read_npy_header
 from facecore.parallel import cores, in_order
-from facecore.storage import check_reached, for_arrow, is_remote, read_range, read_whole
+from facecore.storage import check_permitted, check_reached, for_arrow, is_remote, read_range, read_whole
 
 Vectors = npt.NDArray[np.float32]
 
@@ -112,25 +112,34 @@ class Embeddings:
 
     def _check_rows(self, number: int, expected: int) -> None:
         described, there = metadata_path(self.path, number), vectors_path(self.path, number)
+        for path in (described, there):
+            check_permitted(path)  # what is whole is not to be deleted
         try:
             head = read_npy_header(there)
             rows = pq.read_metadata(for_arrow(described)).num_rows
         except (OSError, ValueError, pa.ArrowException):
             raise DataError(
-                f"shard {number} of {self.path} is missing or damaged; "
-                f"delete {described} and run facecore embed again, it redoes only that shard"
+                f"shard {number} of {self.path} is missing or damaged; {self._again(str(described))}"
             ) from None
         if head.shape[1:] != (self.dimension,) or head.dtype != np.float16 or not head.c_order:
             raise DataError(
                 f"{there} has the shape {head.shape} of {head.dtype}, but meta.json says {self.dimension} "
-                "float16 numbers a face; delete it and run facecore embed again, it redoes only that shard"
+                f"float16 numbers a face; {self._again('it')}"
             )
         if head.shape[0] != expected or rows != expected:
             raise DataError(
                 f"{there} holds {head.shape[0]:,} rows and {described.name} {rows:,}, "
-                f"but meta.json says {expected:,}; delete both and run facecore embed again, it redoes only that shard"
+                f"but meta.json says {expected:,}; {self._again('both')}"
             )
         self._begin[number] = head.begin
+
+    def _again(self, damaged: str = "") -> str:
+        """How to write a shard again, or the whole store: an import has no images to embed one from."""
+        if self.meta.get("stage") == "import":
+            return "run facecore import --overwrite"
+        if not damaged:
+            return "run facecore embed --overwrite"
+        return f"delete {damaged} and run facecore embed again, it redoes only that shard"
 
     @functools.cached_property
     def _begin(self) -> dict[int, int]:
@@ -144,7 +153,7 @@ class Embeddings:
             if not before["last"].encode() < after["first"].encode():
                 raise DataError(
                     f"{self.path}: identity {after['first']} comes after {before['last']} of the shard before, "
-                    "so it may span both; run facecore embed --overwrite"
+                    f"so it may span both; {self._again()}"
                 )
 
     @property
@@ -189,7 +198,7 @@ class Embeddings:
         path = metadata_path(self.path, number)
         schema = pq.read_schema(for_arrow(path))
         if missing := [name for name in COLUMNS if schema.get_field_index(name) < 0]:
-            raise DataError(f"{path} has no column {missing[0]}; run facecore embed --overwrite")
+            raise DataError(f"{path} has no column {missing[0]}; {self._again()}")
         identity = described(path, ["identity"], as_dictionary=["identity"])["identity"]
         starts, expected = identity_starts(identity, path), int(self.meta["shards"][number]["identities"])
         if len(starts) - 1 != expected:
@@ -253,9 +262,7 @@ class Embeddings:
         if bad >= 0:
             with np.errstate(invalid="ignore"):  # of infinities
                 length = float(np.linalg.norm(halves[bad].astype(np.float32)))
-            raise DataError(
-                f"{path}: row {begin + bad:,} has length {length:.4f}, not 1; run facecore embed --overwrite"
-            )
+            raise DataError(f"{path}: row {begin + bad:,} has length {length:.4f}, not 1; {self._again()}")
         return Shard(rows, piece.starts - begin, piece.first, piece.first_identity)
 
 

@@ -12,7 +12,7 @@ from facecore.importing.labels import label_schema, label_tables, npy_rows, read
 from facecore.importing.names import Names
 from facecore.importing.options import ImportOptions
 from facecore.importing.source import Batch
-from facecore.npy import load_npy
+from facecore.npy import read_npy_header
 
 
 def numbered_pairs(folder: Path) -> list[tuple[Path, Path]]:
@@ -78,10 +78,10 @@ class Arrays:
 def _shape(path: Path) -> tuple[int, int]:
     """The rows of an array in a file, and the numbers in each; raises DataError if they are not vectors."""
     with readable(path):
-        array = load_npy(path)
-    if array.ndim != 2 or array.dtype.kind != "f" or array.dtype.itemsize > 8 or not array.shape[1]:
+        array = read_npy_header(path)
+    if len(array.shape) != 2 or array.dtype.kind != "f" or array.dtype.itemsize > 8 or not array.shape[1]:
         raise DataError(
             f"{path} is {array.dtype} of shape {array.shape}; "
             "vectors are float16, float32 or float64 of shape (rows, dimension)"
         )
-    return array.shape
+    return array.shape[0], array.shape[1]

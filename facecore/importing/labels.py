@@ -13,7 +13,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from facecore.errors import DataError, FacecoreError
-from facecore.npy import load_npy
+from facecore.npy import load_npy, read_npy_header
 from facecore.parquet import check_expansion
 
 BATCH = 8192  # rows read at a time: 16 MB of 512 floats
@@ -29,8 +29,6 @@ def readable(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # numpy reads a head as Python, whose parser raises several; Arrow has its own
         line = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-        if "allow_pickle" in line or "Python objects" in line:
-            line = "it holds no array of numbers"  # numpy's advice is none for a file from elsewhere
         raise DataError(f"{path} cannot be read: {line}; write it again as {path.suffix}") from error
 
 
@@ -66,10 +64,10 @@ def npy_rows(path: Path, start: int, stop: int) -> npt.NDArray[Any]:
 
 
 def _from_npy(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
-    labels = load_npy(path)
-    if labels.ndim != 1 or labels.dtype.kind not in "iuUS":
+    labels = read_npy_header(path)
+    if len(labels.shape) != 1 or labels.dtype.kind not in "iuUS":
         raise ValueError(f"labels are one string or whole number a row, not {labels.dtype} of shape {labels.shape}")
-    for start in range(0, len(labels), BATCH):
+    for start in range(0, labels.shape[0], BATCH):
         yield pa.table({"identity": pa.array(npy_rows(path, start, start + BATCH)).cast(pa.string())})
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from facecore.errors import printable
 from facecore.grid import STEPS
-from facecore.report.subset import Subset
+from facecore.report.subset import UNKNOWN, Subset
 
 KEPT = "kept"
 SHOWN = 12  # faces of the identity at most
@@ -55,6 +55,12 @@ class Explanation:
         lines = [f"{self.fate.face_id} {verdict}", *why, "", *self._terms(), "", *self._table()]
         return "\n".join(map(printable, lines))
 
+    @property
+    def _chooser(self) -> str:
+        """The method that chose, if the subset says which."""
+        stage = self.subset.made.stage
+        return "A selection that left no record" if stage == UNKNOWN else stage
+
     def _why_kept(self) -> Iterator[str]:
         fate, limit = self.fate, self.subset.max_cosine
         nearest = f"the nearest face ranked before it has a cosine of {fate.suppression_cosine:.4f} to it"
@@ -63,7 +69,7 @@ class Explanation:
         elif fate.place == 1:
             yield f"It ranks first of the {len(self.relatives):,} faces of {self.identity}: nothing can take its place."
         elif limit is None:
-            yield f"{self.subset.made.stage} chose it; {nearest}."
+            yield f"{self._chooser} chose it; {nearest}."
         elif fate.suppression_cosine <= limit:
             yield f"Nothing before it is too much like it: {nearest}, not above t* = {limit:.4f}."
         else:
@@ -87,7 +93,7 @@ class Explanation:
             f"their centre is below {options.get('min_centre_cosine') or 0:g}.",
             "over-maximum": f"Its identity keeps at most {options.get('max_per_identity') or 0:,} faces, "
             "and others rank before it.",
-            "outranked": f"{self.subset.made.stage} chose other faces before it.",
+            "outranked": f"{self._chooser} chose other faces before it.",
         }.get(fate.reason, "The subset does not say more.")
         if fate.rival is None:
             yield "Which kept face is nearest is not recorded: its identity keeps none, or that face was withdrawn."

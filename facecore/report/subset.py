@@ -19,12 +19,14 @@ from facecore.parquet import check_expansion
 from facecore.progress import progress
 from facecore.provenance import Provenance
 from facecore.select import dropped_path
+from facecore.storage import check_permitted
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 
 KEPT_COLUMNS = (*COLUMNS, "sparsity", "suppression_cosine")
 DROPPED_COLUMNS = (*KEPT_COLUMNS, "rival", "cosine", "reason")
+UNKNOWN = "unknown"  # the stage of what left no record
 DROPPED = ".dropped.parquet"  # what the name of the second file ends in
 TOGETHER = 1 << 22  # rows of counts that are added up when there are as many
 
@@ -76,6 +78,7 @@ class Subset:
                 raise DataError(f"{file} is a folder; give a subset, which is a Parquet file, such as subset.parquet")
             if not file.is_file():
                 raise DataError(f"no {file}; facecore nms writes a subset and its dropped faces together")
+            check_permitted(file)
             try:
                 names = pq.read_schema(file).names
             except (pa.ArrowException, OSError) as error:
@@ -94,7 +97,7 @@ class Subset:
     @cached_property
     def made(self) -> Provenance:
         """What made it; nothing is known of it if the footer does not say."""
-        return provenance_of(self.path) or Provenance("unknown")
+        return provenance_of(self.path) or Provenance(UNKNOWN)
 
     @property
     def max_cosine(self) -> float | None:
