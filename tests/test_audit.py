@@ -174,7 +174,7 @@ def test_the_report_whole(tmp_path):
         "OK      suppression     4 faces state their cosine to the nearest better-ranked face of their identity",
         "OK      sparsity        4 faces state what their rank says",
         "OK      reasons         4 faces stay, or go for the reason stated, when the rule is applied again at t*",
-        "OK      trimmed         1 faces that only t* lets in: the last-ranked of them are trimmed",
+        "OK      trimmed         1 faces that only t* lets in: where some are trimmed, they are the last-ranked",
     ]
     assert found.verdict == f"{subset}: all 14 claims checked hold"
     assert audit(subset, store, hashes=False).checks[1].note == "its files were not read for that"
@@ -918,4 +918,7 @@ def test_metadata_that_is_damaged_inside_is_named(tmp_path):
     path.write_bytes(data)
     with pytest.raises(DataError) as caught:
         audit(subset, store, hashes=False)
-    assert str(caught.value) == f"{path} is damaged; delete it and run facecore embed again, it redoes only that shard"
+    assert str(caught.value) == (
+        f"{path} is damaged; delete it and run facecore embed again, it redoes only that shard, "
+        "or facecore import --overwrite if that wrote it"
+    )

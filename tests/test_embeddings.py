@@ -24,6 +24,8 @@ from facecore.provenance import Provenance
 MADE = Provenance("test")
 PEOPLE = [["a", "a", "b"], [], ["c"]]  # of each shard
 
+WRITE_AGAIN = "run again what wrote it: facecore embed, with --overwrite if it refuses, or facecore import --overwrite"
+
 
 def unit(n, seed=0, dimension=8):
     rows = np.random.default_rng(seed).standard_normal((n, dimension))
@@ -110,9 +112,7 @@ def test_no_store(tmp_path):
 
 def test_no_meta(store):
     (store / "meta.json").unlink()
-    assert refusal(Embeddings.open, store) == (
-        f"{store} is no whole store, meta.json is missing; run facecore embed again"
-    )
+    assert refusal(Embeddings.open, store) == (f"{store} is no whole store, meta.json is missing; {WRITE_AGAIN}")
 
 
 @pytest.mark.parametrize(
@@ -132,17 +132,13 @@ def test_damaged_meta(store, change):
     meta = json.loads((store / "meta.json").read_text())
     change(meta)
     (store / "meta.json").write_text(json.dumps(meta))
-    assert refusal(Embeddings.open, store) == (
-        f"{store / 'meta.json'} is damaged; run facecore embed again, and if it refuses, with --overwrite"
-    )
+    assert refusal(Embeddings.open, store) == (f"{store / 'meta.json'} is damaged; {WRITE_AGAIN}")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '"x"'])
 def test_meta_of_something_else(store, text):
     (store / "meta.json").write_text(text)
-    assert refusal(Embeddings.open, store) == (
-        f"{store / 'meta.json'} is damaged; run facecore embed again, and if it refuses, with --overwrite"
-    )
+    assert refusal(Embeddings.open, store) == (f"{store / 'meta.json'} is damaged; {WRITE_AGAIN}")
 
 
 @pytest.mark.parametrize("where", [vectors_path, metadata_path])

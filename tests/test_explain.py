@@ -195,7 +195,7 @@ def test_a_rejected_face_and_a_foreign_store(subset, tmp_path):
     select(store, Nms(), keep=1, out=path)
     pq.write_table(pa.table({"face_id": ["p000/9"], "reason": ["not an image: torn"]}), store / "rejected.parquet")
     with pytest.raises(
-        DataError, match=r"^p000/9 was never selected from: embedding rejected it, not an image: torn; mend"
+        DataError, match=r"^p000/9 was never selected from: it was rejected before, not an image: torn; mend"
     ):
         explain("p000/9", path, embeddings=store)
 

@@ -215,4 +215,7 @@ def test_names_in_a_store_that_are_no_text(tmp_path):
     pq.write_table(table.set_column(table.column_names.index("source"), "source", bad), path)
     with pytest.raises(FacecoreError) as caught:
         Embeddings.open(tmp_path).faces(0)
-    assert str(caught.value) == f"{path} is damaged; delete it and run facecore embed again, it redoes only that shard"
+    assert str(caught.value) == (
+        f"{path} is damaged; delete it and run facecore embed again, it redoes only that shard, "
+        "or facecore import --overwrite if that wrote it"
+    )

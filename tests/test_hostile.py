@@ -30,6 +30,8 @@ from facecore.errors import FacecoreError
 from facecore.models import load_backbone
 from facecore.readers import open_dataset
 
+WRITE_AGAIN = "run again what wrote it: facecore embed, with --overwrite if it refuses, or facecore import --overwrite"
+
 
 def refusal(function, *args, **options):
     with pytest.raises(FacecoreError) as caught:
@@ -286,7 +288,7 @@ def test_claims_are_not_believed(tmp_path):
         "DataError rec/train.rec has 108 bytes, but a record goes on to byte 536,870,919; "
         "it was cut short or is damaged, copy it again",
         "DataError 314,572,800 bytes, more than an image has",
-        "DataError store/meta.json is damaged; run facecore embed again, and if it refuses, with --overwrite",
+        "DataError store/meta.json is damaged; run again what wrote it",
     ]
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 4 << 20  # KiB
 
@@ -298,9 +300,7 @@ def test_claims_are_not_believed(tmp_path):
 def test_a_meta_json_made_to_hurt(tmp_path, text):
     write_store(tmp_path, [random_faces(0, [3])])
     (tmp_path / "meta.json").write_text(text)
-    assert refusal(Embeddings.open, tmp_path) == (
-        f"{tmp_path / 'meta.json'} is damaged; run facecore embed again, and if it refuses, with --overwrite"
-    )
+    assert refusal(Embeddings.open, tmp_path) == (f"{tmp_path / 'meta.json'} is damaged; {WRITE_AGAIN}")
 
 
 def test_errors_command_no_terminal(tmp_path):

@@ -317,7 +317,8 @@ def test_what_has_no_direction_is_rejected_with_a_reason(tmp_path):
     vectors[1], vectors[2, 3], vectors[4, 0] = 0, np.nan, -np.inf
     column = pa.array([*vectors[:5], None], pa.list_(pa.float32()))
     pq.write_table(names.append_column("v", column), tmp_path / "in.parquet")
-    report = import_vectors(tmp_path / "in.parquet", tmp_path / "store", ImportOptions(memory=1e-7))
+    options = ImportOptions(memory=1e-7, max_rejected=4 / 6)
+    report = import_vectors(tmp_path / "in.parquet", tmp_path / "store", options)
     assert (report.rows, report.faces, report.rejected) == (6, 2, 4)
     rejected, _ = read_manifest(tmp_path / "store" / "rejected.parquet")
     reasons = {1: "the vector has length zero"}
@@ -338,10 +339,27 @@ def test_nothing_rejected_is_said_by_an_empty_list(tmp_path):
     }
 
 
+def test_too_many_rejected_are_a_wrong_input(tmp_path):
+    labels = as_csv(tmp_path / "l.csv", people(300, 30))
+    raw = np.arange(1, 1201, dtype=np.float32).reshape(300, 4)
+    raw[[7, 8, 9, 10]] = 0
+    vectors = as_npy(tmp_path / "v.npy", raw)
+    last = sorted(
+        zip(*people(300, 30).select(["identity", "face_id"]).take([7, 8, 9, 10]).to_pydict().values(), strict=True)
+    )
+    assert refusal(vectors, tmp_path / "store", ImportOptions(), labels=labels) == (
+        f"4 of 300 vectors rejected so far, more than --max-rejected 0.01 allows; last {last[-1][1]}: the vector has "
+        "length zero; mend them, or allow more, then rejected.parquet lists them"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["l.csv", "v.npy"]
+    done = import_vectors(vectors, tmp_path / "store", ImportOptions(max_rejected=4 / 300), labels=labels)
+    assert (done.rows, done.rejected) == (300, 4)
+
+
 def test_all_rejected(tmp_path):
     labels = as_csv(tmp_path / "l.csv", people(5, 2))
     vectors = as_npy(tmp_path / "v.npy", np.zeros((5, 4), np.float32))
-    assert refusal(vectors, tmp_path / "store", ImportOptions(), labels=labels) == (
+    assert refusal(vectors, tmp_path / "store", ImportOptions(max_rejected=1), labels=labels) == (
         f"none of the 5 vectors of {vectors} is finite and not zero; give others"
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["l.csv", "v.npy"]
@@ -619,11 +637,14 @@ def test_no_vectors_at_all(tmp_path):
     )
 
 
+FORMS = "give a .npy file with --labels, Parquet (a file or a folder), or a folder with img_emb/ and metadata/"
+
+
 def test_what_is_no_input(tmp_path):
     out, options, here = tmp_path / "s", ImportOptions(), tmp_path / "in"
-    assert refusal(here, out, options) == f"no vectors at {here}; give a .npy file, a .parquet file, or a folder"
+    assert refusal(here, out, options) == f"no vectors at {here}; {FORMS}"
     here.mkdir()
-    line = f"{here} holds no vectors; give a .npy file, a .parquet file, or a folder of either"
+    line = f"{here} holds no vectors; {FORMS}"
     assert refusal(here, out, options) == line
     (here / "img_emb").mkdir()
     assert refusal(here, out, options) == f"{here / 'img_emb'} holds no img_emb_N.npy; give another folder"

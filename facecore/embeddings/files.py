@@ -113,7 +113,8 @@ def described(path: Path, columns: Sequence[str] | None, as_dictionary: Sequence
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's; of what cannot be decompressed, pyarrow's has none
         raise DataError(
-            f"{path} is damaged; delete it and run facecore embed again, it redoes only that shard"
+            f"{path} is damaged; delete it and run facecore embed again, it redoes only that shard, "
+            "or facecore import --overwrite if that wrote it"
         ) from error
     return table.replace_schema_metadata()
 

@@ -29,6 +29,8 @@ Vectors = npt.NDArray[np.float32]
 LENGTH_TOLERANCE = 2e-3
 # 1,024 rows of 512 floats are 2 MB: what is computed from them finds them in the cache (measured: 1.5 times faster).
 PIECE_ROWS = 1024
+# where nothing tells which of the two it was
+WRITE_AGAIN = "run again what wrote it: facecore embed, with --overwrite if it refuses, or facecore import --overwrite"
 
 
 @dataclass(frozen=True)
@@ -98,13 +100,11 @@ class Embeddings:
         except FileNotFoundError:
             if not (path / "img_emb").is_dir():
                 raise DataError(f"{path} is no embedding store; facecore embed makes one of a data set") from None
-            raise DataError(f"{path} is no whole store, meta.json is missing; run facecore embed again") from None
+            raise DataError(f"{path} is no whole store, meta.json is missing; {WRITE_AGAIN}") from None
         except (ValueError, KeyError, TypeError, RecursionError):
             complete = False
         if not complete:
-            raise DataError(
-                f"{path / 'meta.json'} is damaged; run facecore embed again, and if it refuses, with --overwrite"
-            )
+            raise DataError(f"{path / 'meta.json'} is damaged; {WRITE_AGAIN}")
         for number, entry in enumerate(meta["shards"]):
             store._check_rows(number, entry["rows"])
         store._check_order()
@@ -256,7 +256,8 @@ class Embeddings:
         halves, rows = (buffers or Buffers()).rows(len(piece), self.dimension)
         begin = int(piece.starts[0])
         path = vectors_path(self.path, piece.number)
-        _read_at(path, self._begin[piece.number] + begin * halves.itemsize * self.dimension, halves)
+        if not _read_at(path, self._begin[piece.number] + begin * halves.itemsize * self.dimension, halves):
+            raise DataError(f"{path} is cut short; {self._again('it')}")
         # float32 from here on: a cosine of float16 rows is then off by under 1e-4, a float16 product by 3e-4
         bad = widen_rows(halves, rows, tolerance=LENGTH_TOLERANCE)
         if bad >= 0:
@@ -266,8 +267,8 @@ class Embeddings:
         return Shard(rows, piece.starts - begin, piece.first, piece.first_identity)
 
 
-def _read_at(path: Path, start: int, into: npt.NDArray[np.float16]) -> None:
-    """Fill an array from a file; mapping it instead would count every page read as memory in use."""
+def _read_at(path: Path, start: int, into: npt.NDArray[np.float16]) -> bool:
+    """Fill an array from a file, if that has so much; mapping it instead would count every page read as memory."""
     left = into.reshape(-1).view(np.uint8).data
     if is_remote(path):
         data = read_range(path, start, len(left))
@@ -278,8 +279,7 @@ def _read_at(path: Path, start: int, into: npt.NDArray[np.float16]) -> None:
             stream.seek(start)
             while left and (got := stream.readinto(left)):
                 left = left[got:]
-    if left:
-        raise DataError(f"{path} is cut short; delete it and run facecore embed again, it redoes that shard")
+    return not left
 
 
 def identity_starts(identity: pa.ChunkedArray, where: Path) -> npt.NDArray[np.int64]:

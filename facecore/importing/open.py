@@ -8,6 +8,8 @@ from facecore.importing.options import ImportOptions
 from facecore.importing.source import Source
 from facecore.importing.tables import Tables
 
+FORMS = "give a .npy file with --labels, Parquet (a file or a folder), or a folder with img_emb/ and metadata/"
+
 
 def open_source(vectors: Path, labels: Path | None, options: ImportOptions) -> Source:
     """Open a .npy file with labels, a Parquet file or a folder of them, or a folder of clip-retrieval.
@@ -15,7 +17,7 @@ def open_source(vectors: Path, labels: Path | None, options: ImportOptions) -> S
     Raises DataError if it is none of them, OptionError if labels are missing or one too many.
     """
     if not vectors.exists():
-        raise DataError(f"no vectors at {vectors}; give a .npy file, a .parquet file, or a folder")
+        raise DataError(f"no vectors at {vectors}; {FORMS}")
     if vectors.suffix == ".npy":
         if labels is None:
             raise OptionError(f"nothing says whose faces are in {vectors}; add --labels FILE")
@@ -26,5 +28,5 @@ def open_source(vectors: Path, labels: Path | None, options: ImportOptions) -> S
         return Arrays(numbered_pairs(vectors), options)
     files = sorted(vectors.glob("*.parquet")) if vectors.is_dir() else [vectors]
     if not files or files[0].suffix != ".parquet":
-        raise DataError(f"{vectors} holds no vectors; give a .npy file, a .parquet file, or a folder of either")
+        raise DataError(f"{vectors} holds no vectors; {FORMS}")
     return Tables(files, options)

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
-from facecore.errors import OptionError
+from facecore.errors import OptionError, check_max_rejected
 
 DTYPES = ("float16", "float32")
 
@@ -28,6 +28,7 @@ class ImportOptions:
     )
     shard_rows: int = field(default=65536, metadata={"help": "Faces a shard; an identity never spans two shards."})
     memory: float = field(default=1.0, metadata={"help": "GB of rows held at a time to group what is not grouped."})
+    max_rejected: float = field(default=0.01, metadata={"help": "Stop when more than this fraction is rejected."})
 
     def __post_init__(self) -> None:
         if self.dtype not in (None, *DTYPES):
@@ -36,3 +37,4 @@ class ImportOptions:
             raise OptionError(f"shard_rows must be at least 1, got {self.shard_rows}")
         if not 1e-9 <= self.memory < math.inf:
             raise OptionError(f"memory is a finite number of GB, at least 1e-9, a byte; got {self.memory:g}")
+        check_max_rejected(self.max_rejected)

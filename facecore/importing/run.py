@@ -62,7 +62,8 @@ def import_vectors(
 
     `labels` say whose the vectors of a .npy file are; `images` is the root that sources are relative to; `threads` is
     by default the number of cores. The store is made in a folder beside `out`, and appears whole or not at all. Raises
-    DataError if the input is not sound, or `out` holds it or is there (`overwrite` replaces a store, nothing else).
+    DataError if the input is not sound, more than `max_rejected` of it is of no use, or `out` holds it or is there
+    (`overwrite` replaces a store, nothing else).
     """
     began = time.perf_counter()
     _check_folders(out, [path for path in (vectors, labels, images) if path is not None], overwrite=overwrite)
@@ -174,7 +175,7 @@ def _write(store: Path, runs: Iterator[Run], source: Source, options: ImportOpti
     columns = {"identity_column": names.identity, "face_id_column": names.face_id, "source_column": names.source}
     # inputs are told in meta.json alone: rows in another order are another file, but must give the same shards
     made = Provenance("import", columns)
-    written = write_shards(store, chain.from_iterable(map(sorted_pieces, runs)), options.shard_rows, made)
+    written = write_shards(store, chain.from_iterable(map(sorted_pieces, runs)), options, made, rows=source.rows)
     if not written.faces:
         raise DataError(f"none of the {source.rows:,} vectors of {source.files[0]} is finite and not zero; give others")
     counts = {"rejected": source.rows - written.faces, "normalised": written.normalised}

@@ -9,7 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from facecore.embeddings import shard_starts, write_shard
+from facecore.errors import DataError
 from facecore.importing.groups import Run, joined
+from facecore.importing.options import ImportOptions
 from facecore.importing.units import is_unit
 from facecore.manifest import COLUMNS, RowGroups
 from facecore.provenance import Provenance
@@ -26,12 +28,16 @@ class Written:
     normalised: int  # those whose vectors were not of unit length
 
 
-def write_shards(store: Path, runs: Iterable[Run], shard_rows: int, made: Provenance) -> Written:
-    """Write whole identities, which come sorted, as the shards of a store, and rejected.parquet."""
+def write_shards(store: Path, runs: Iterable[Run], options: ImportOptions, made: Provenance, *, rows: int) -> Written:
+    """Write whole identities, which come sorted, as the shards of a store, and rejected.parquet; `rows` is of all runs.
+
+    Raises DataError as soon as more than `max_rejected` of the rows are of no use.
+    """
     faces = normalised = shards = 0
     with RowGroups(store / "rejected.parquet", made) as rejected:
         rejected.write(REJECTED.empty_table())
-        for shards, shard in enumerate(packed(_sound(runs, rejected), shard_rows), 1):
+        sound = _sound(runs, rejected, options.max_rejected, rows)
+        for shards, shard in enumerate(packed(sound, options.shard_rows), 1):
             write_shard(store, shards - 1, shard.halves, shard.faces.combine_chunks(), made)
             faces += len(shard)
             normalised += int((~is_unit(shard.faces["norm"].to_numpy())).sum())
@@ -53,14 +59,21 @@ def packed(runs: Iterable[Run], shard_rows: int) -> Iterator[Run]:
         yield joined(waiting)
 
 
-def _sound(runs: Iterable[Run], rejected: RowGroups) -> Iterator[Run]:
-    """The rows whose vectors are of use; the others are written down."""
+def _sound(runs: Iterable[Run], rejected: RowGroups, most: float, rows: int) -> Iterator[Run]:
+    """The rows whose vectors are of use; the others are written down, unless they are more than `most` of all rows."""
+    count = 0
     for run in runs:
         norm = run.faces["norm"].to_numpy()
         sound = norm > 0  # not NaN either
         if not sound.all():
             reason = np.where(norm == 0, "the vector has length zero", "the vector is missing or not finite")[~sound]
             names = run.faces.select(COLUMNS).filter(pa.array(~sound))
+            count += len(names)
+            if count > most * rows:
+                raise DataError(
+                    f"{count:,} of {rows:,} vectors rejected so far, more than --max-rejected {most} allows; last "
+                    f"{names['face_id'][-1]}: {reason[-1]}; mend them, or allow more, then rejected.parquet lists them"
+                )
             rejected.write(names.append_column("reason", pa.array(reason.tolist(), pa.string())))
             run = Run(run.halves[sound], run.faces.filter(pa.array(sound)))
         if len(run):

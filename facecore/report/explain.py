@@ -15,7 +15,7 @@ from facecore.embeddings import Embeddings, Piece
 from facecore.errors import DataError
 from facecore.grid import to_cosines, to_levels
 from facecore.report.explanation import KEPT, Explanation, Fate
-from facecore.report.subset import DROPPED_COLUMNS, KEPT_COLUMNS, Subset, batches, reading, rows_where
+from facecore.report.subset import DROPPED_COLUMNS, KEPT_COLUMNS, UNKNOWN, Subset, batches, reading, rows_where
 
 AGAIN = "run facecore nms again"
 CANDIDATES = 20_000  # names that one is looked for among, if it is nowhere
@@ -82,6 +82,8 @@ def _fate(file: Path, row: Mapping[str, Any]) -> Fate:
 
 def _store_of(subset: Subset, path: Path) -> Embeddings:
     store = Embeddings.open(path)
+    if subset.made.stage == UNKNOWN:
+        raise DataError(f"{subset.path} has no record of the store it was selected from; leave --embeddings out")
     if subset.made.inputs.get("embeddings") != store.sha256:
         raise DataError(
             f"{path} is not the store that {subset.path} was selected from; give --embeddings that one, or leave it out"
@@ -114,7 +116,7 @@ def _nowhere(subset: Subset, face_id: str, embeddings: Path | None) -> str:
     if rejected and rejected.is_file():
         found = _read(rejected, "face_id", face_id, ["reason"])
         if found:
-            return f"{face_id} was never selected from: embedding rejected it, {found[0]['reason']}; mend the image"
+            return f"{face_id} was never selected from: it was rejected before, {found[0]['reason']}; mend it"
     names = _nearest_names(subset, face_id)
     hint = f"the nearest are {', '.join(names)}" if names else "the column face_id lists those that there are"
     return f"no face {face_id} in {subset.path} or {subset.dropped}; {hint}"

@@ -27,7 +27,7 @@ CLAIMS = {
     "suppression": "faces state their cosine to the nearest better-ranked face of their identity",
     "sparsity": "faces state what their rank says",
     "reasons": "faces stay, or go for the reason stated, when the rule is applied again at t*",
-    "trimmed": "faces that only t* lets in: the last-ranked of them are trimmed",
+    "trimmed": "faces that only t* lets in: where some are trimmed, they are the last-ranked",
 }
 
 
