@@ -24,7 +24,9 @@ from facecore.provenance import Provenance
 MADE = Provenance("test")
 PEOPLE = [["a", "a", "b"], [], ["c"]]  # of each shard
 
-WRITE_AGAIN = "run again what wrote it: facecore embed, with --overwrite if it refuses, or facecore import --overwrite"
+WRITE_AGAIN = (
+    "run facecore embed again, with --overwrite if it refuses; what facecore import wrote, delete and import again"
+)
 
 
 def unit(n, seed=0, dimension=8):

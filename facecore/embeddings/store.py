@@ -30,7 +30,9 @@ LENGTH_TOLERANCE = 2e-3
 # 1,024 rows of 512 floats are 2 MB: what is computed from them finds them in the cache (measured: 1.5 times faster).
 PIECE_ROWS = 1024
 # where nothing tells which of the two it was
-WRITE_AGAIN = "run again what wrote it: facecore embed, with --overwrite if it refuses, or facecore import --overwrite"
+WRITE_AGAIN = (
+    "run facecore embed again, with --overwrite if it refuses; what facecore import wrote, delete and import again"
+)
 
 
 @dataclass(frozen=True)
