@@ -49,6 +49,7 @@ def main(
 ) -> None:
     """Train a proxy for every share, and compare what is kept."""
     dataset, rows = open_dataset(faces), []
+    Store(teacher, tuple(methods.split(",")))  # says which methods there are, before hours of training
     check_teacher(teacher, dataset)
     for share in parse_fractions(shares):
         folder = out / f"{share:g}-{steps}"
@@ -59,8 +60,7 @@ def main(
             )
             train(dataset, folder / "proxy", options)
         try:
-            told = json.loads(report.read_text())
-            learnt = told["inputs"]["dataset"], told["options"]["batch_size"]
+            learnt = (told := json.loads(report.read_text()))["inputs"]["dataset"], told["options"]["batch_size"]
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{report} is damaged; delete {folder} and run again") from error
         if learnt != (dataset.sha256, batch_size):

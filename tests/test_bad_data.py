@@ -271,13 +271,25 @@ def test_vectors_without_a_direction_and_beyond_halves(tmp_path, monkeypatch):
     values = np.array([[3e38, 3e38], [np.nan, 1], [0, 0], [np.inf, 1], [1e-40, 0], [70000, 0]], np.float32)
     np.save("v.npy", values)
     Path("names.csv").write_text("identity\n" + "ann\n" * 6)
-    assert facecore("import", "v.npy", "--labels", "names.csv")[0] == 0
+    assert facecore("import", "v.npy", "--labels", "names.csv", "--max-rejected", "0.5")[0] == 0
     store = Embeddings.open(Path("embeddings"))
     assert store.faces(0)["face_id"].to_pylist() == ["000000000", "000000004", "000000005"]
     (shard,) = store
     np.testing.assert_allclose(shard.vectors, [[2**-0.5, 2**-0.5], [1, 0], [1, 0]], atol=1e-3)
     rejected = {row["face_id"]: row["reason"] for row in pq.read_table("embeddings/rejected.parquet").to_pylist()}
     assert list(rejected) == ["000000001", "000000002", "000000003"]
+
+
+def test_labels_that_leave_every_face_alone_are_pointed_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("v.npy", np.eye(3, dtype=np.float32))
+    Path("names.txt").write_text("a.jpg ann\nb.jpg ann\nc.jpg bo\n")  # the identity is the whole line
+    line = "every face is of an identity of its own: if it should not be, see whether the labels hold more than the identity"
+    code, output = facecore("import", "v.npy", "--labels", "names.txt")
+    assert (code, output.splitlines()[-1]) == (0, line)
+    Path("names.txt").write_text("ann\nann\nbo\n")
+    code, output = facecore("import", "v.npy", "--labels", "names.txt", "--overwrite")
+    assert (code, line in output) == (0, False)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])

@@ -679,12 +679,35 @@ def test_files_that_are_not_what_they_are_called(tmp_path, suffix):
     labels.write_bytes(b"\xff\xfe,\n\x00\xff" * 20)
     line = refusal(as_npy(tmp_path / "v.npy", unit(3)), tmp_path / "s", ImportOptions(), labels=labels)
     if suffix == ".txt":
-        assert line == f"{labels} is not UTF-8 text; save it as such"
+        assert line == f"{labels} holds names that are not UTF-8; save it as such"
     else:
         assert line.startswith((f"{labels} cannot be read: ", f"{labels} has no column identity, but"))
     assert "\n" not in line
     if suffix in (".npy", ".parquet"):
         assert refusal(labels, tmp_path / "s", ImportOptions(), labels=labels if suffix == ".npy" else None) == line
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".csv", ".txt"])
+def test_names_that_are_not_utf8(tmp_path, suffix):
+    labels = tmp_path / f"l{suffix}"
+    labels.write_bytes(b"identity\ncaf\xe9\n")
+    if suffix == ".npy":
+        as_npy(labels, np.array([b"ann", b"caf\xe9"]))
+    vectors = as_npy(tmp_path / "v.npy", unit(1 if suffix == ".csv" else 2))
+    line = refusal(vectors, tmp_path / "s", ImportOptions(), labels=labels)
+    assert line == f"{labels} holds names that are not UTF-8; save it as such"
+
+
+def test_a_column_that_is_there_twice(tmp_path):
+    labels, vectors = tmp_path / "l.csv", as_npy(tmp_path / "v.npy", unit(2))
+    labels.write_text("identity,age,identity\nann,1,bo\nann,2,bo\n")
+    line = "has 2 columns identity; leave one of them"
+    assert refusal(vectors, tmp_path / "s", ImportOptions(), labels=labels) == f"{labels} {line}"
+    twice = pa.table(
+        [pa.array(["ann", "ann"]), pa.array(["bo", "bo"]), LISTS["list"](unit(2))], ["identity"] * 2 + ["v"]
+    )
+    pq.write_table(twice, tmp_path / "v.parquet")
+    assert refusal(tmp_path / "v.parquet", tmp_path / "s", ImportOptions()) == f"{tmp_path / 'v.parquet'} {line}"
 
 
 def test_a_file_without_a_column_of_the_first(tmp_path):

@@ -22,7 +22,7 @@ from facecore.images import decode
 from facecore.manifest import read_manifest
 from facecore.readers import open_dataset
 from facecore.review import Against, OverlapOptions, overlap
-from facecore.select import Nms, select
+from facecore.select import SELECTORS, Nms, select
 from facecore.synthesis import Origin, SynthesisOptions, synthesize
 
 RECIPES = sorted((Path(__file__).parents[1] / "pipelines").glob("*.py"))
@@ -284,6 +284,10 @@ def test_a_proxy_of_all_identities_is_compared_with_the_teacher(tmp_path):
         (
             "small_data store out --model net.onnx --verify P=pairs.csv,faces --faces x",
             "--faces are numbers from 1 to 16, which store holds; got x",
+        ),
+        (
+            "proxy_share faces store out --methods nms,best",
+            f"no method best; there are {', '.join(SELECTORS)}, and ways of nms as nms:twin, nms:0.9 or nms:twin:0.9:nested",
         ),
         (
             "strangers pairs.csv faces strangers.csv",

@@ -18,6 +18,9 @@ if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes
     from facecore.readers import Dataset
 
 LITTLE = 0.01  # a mean probability that says nothing
+EACH_ALONE = (
+    "every face is of an identity of its own: if it should not be, see whether the labels hold more than the identity"
+)
 NOT_SURE = ": the head is of another network, its classes are in another order, or it has learnt little"
 
 
@@ -114,6 +117,8 @@ def import_command(
     click.echo(f"{counted(done.rows, 'row')}, {how}; {done.normalised:,} vectors were not of unit length")
     if done.rejected:
         click.echo(f"{counted(done.rejected, 'row')} rejected, see {out / 'rejected.parquet'}")
+    if done.identities == done.faces > 1:
+        click.echo(EACH_ALONE)
 
 
 @main.command("forget")

@@ -28,6 +28,8 @@ def readable(path: Path) -> Iterator[None]:
     except (FacecoreError, OSError):
         raise
     except Exception as error:  # numpy reads a head as Python, whose parser raises several; Arrow has its own
+        if isinstance(error, UnicodeDecodeError) or "UTF8" in str(error):  # as Arrow says it
+            raise DataError(f"{path} holds names that are not UTF-8; save it as such") from error
         line = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         raise DataError(f"{path} cannot be read: {line}; write it again as {path.suffix}") from error
 
@@ -72,12 +74,9 @@ def _from_npy(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
 
 
 def _from_txt(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
-    try:
-        with path.open(encoding="utf-8-sig") as stream:
-            while lines := [line.rstrip("\n") for line in islice(stream, BATCH)]:
-                yield pa.table({"identity": pa.array(lines, pa.string())})
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text; save it as such") from error
+    with path.open(encoding="utf-8-sig") as stream:
+        while lines := [line.rstrip("\n") for line in islice(stream, BATCH)]:
+            yield pa.table({"identity": pa.array(lines, pa.string())})
 
 
 def _from_csv(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:

@@ -26,7 +26,9 @@ class Names:
 
     @classmethod
     def among(cls, there: pa.Schema, options: ImportOptions, where: Path) -> "Names":
-        """Find the columns that the options name; raises DataError, listing those that are there, if one is not."""
+        """Find the columns that the options name; raises DataError if one is not there, or a name is twice."""
+        if repeated := sorted({name for name in there.names if there.names.count(name) > 1}):
+            raise DataError(f"{where} has {there.names.count(repeated[0])} columns {repeated[0]}; leave one of them")
         for flag in ("identity_column", "face_id_column", "source_column"):
             column = getattr(options, flag)
             if column is not None and column not in there.names:
