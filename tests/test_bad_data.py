@@ -284,7 +284,10 @@ def test_labels_that_leave_every_face_alone_are_pointed_out(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     np.save("v.npy", np.eye(3, dtype=np.float32))
     Path("names.txt").write_text("a.jpg ann\nb.jpg ann\nc.jpg bo\n")  # the identity is the whole line
-    line = "every face is of an identity of its own: if it should not be, see whether the labels hold more than the identity"
+    line = (
+        "every face is of an identity of its own: if it should not be, see whether the labels "
+        "hold more than the identity"
+    )
     code, output = facecore("import", "v.npy", "--labels", "names.txt")
     assert (code, output.splitlines()[-1]) == (0, line)
     Path("names.txt").write_text("ann\nann\nbo\n")

@@ -287,7 +287,8 @@ def test_a_proxy_of_all_identities_is_compared_with_the_teacher(tmp_path):
         ),
         (
             "proxy_share faces store out --methods nms,best",
-            f"no method best; there are {', '.join(SELECTORS)}, and ways of nms as nms:twin, nms:0.9 or nms:twin:0.9:nested",
+            f"no method best; there are {', '.join(SELECTORS)}, "
+            "and ways of nms as nms:twin, nms:0.9 or nms:twin:0.9:nested",
         ),
         (
             "strangers pairs.csv faces strangers.csv",
