@@ -18,8 +18,6 @@ The same numpy gives the same bytes on one kind of machine; its normal draws may
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from space import (
+    STREAM_BLOCK,
+    STREAM_PLANTED,
+    Integers,
+    centres_in,
+    draw_faces,
+    families_of,
+    near,
+    noise_in,
+    space_of,
+    stream,
+)
 
 from facecore.embeddings import Embeddings, metadata_path, write_meta, write_shard
 from facecore.errors import DataError
@@ -34,16 +44,9 @@ from facecore.manifest import provenance_of
 from facecore.parallel import cores, in_order
 from facecore.provenance import Provenance
 
-Floats = npt.NDArray[np.float32]
-Integers = npt.NDArray[np.int64]
-
 BLOCK = 64  # identities drawn together: their faces, about 2.7 MB, stay in the cache
 GROUP = 16  # shards whose identities share families
-FAMILIES = 4_096
 LARGEST = 1_200
-MODES = 3
-
-_SPACE, _FAMILIES, _BLOCK, _PLANTED = range(4)  # streams: nothing is drawn from the same one twice
 
 
 def generate(
@@ -55,12 +58,12 @@ def generate(
     """
     sizes = shard_sizes(seed, number, identities)
     wanted = int(sizes.sum()) if rows is None else rows
-    space, families = _space(seed, dimension), _families(seed, number // GROUP, dimension)
+    space, families = space_of(seed, dimension), families_of(seed, number // GROUP, dimension)
 
     def draw(block: int) -> npt.NDArray[np.float16]:
-        random = _random(seed, _BLOCK, number, block)
+        random = stream(seed, STREAM_BLOCK, number, block)
         own = sizes[block * BLOCK : (block + 1) * BLOCK]
-        return _draw_faces(random, space, _centres(random, space, families, len(own)), own, twins=0.2).astype(
+        return draw_faces(random, space, centres_in(random, space, families, len(own)), own, twins=0.2).astype(
             np.float16
         )
 
@@ -74,9 +77,9 @@ def generate(
 
 def centres(seed: int, number: int, *, identities: int = 16_384, dimension: int = 512) -> npt.NDArray[np.float16]:
     """Where the identities of shard `number` lie, unit rows (identities, d), without their faces."""
-    space, families = _space(seed, dimension), _families(seed, number // GROUP, dimension)
+    space, families = space_of(seed, dimension), families_of(seed, number // GROUP, dimension)
     drawn = [
-        _centres(_random(seed, _BLOCK, number, first // BLOCK), space, families, min(BLOCK, identities - first))
+        centres_in(stream(seed, STREAM_BLOCK, number, first // BLOCK), space, families, min(BLOCK, identities - first))
         for first in range(0, identities, BLOCK)
     ]
     return np.concatenate(drawn).astype(np.float16)
@@ -84,7 +87,7 @@ def centres(seed: int, number: int, *, identities: int = 16_384, dimension: int 
 
 def shard_sizes(seed: int, number: int, identities: int) -> Integers:
     """How many faces each identity of a shard has, (identities,): known without drawing the faces."""
-    random = _random(seed, _BLOCK, number, (1 << 32) - 1)
+    random = stream(seed, STREAM_BLOCK, number, (1 << 32) - 1)
     typical = 15.3 * np.exp(0.81 * random.standard_normal(identities))
     unusual = np.where(random.random(identities) < 0.0004, 20, 1)
     return np.clip(typical * unusual, 1, LARGEST).astype(np.int64)
@@ -97,16 +100,16 @@ def planted(
 
     A near-duplicate has a cosine from 0.955 to 0.995 to its original, and lies anywhere in its identity's rows.
     """
-    random = _random(seed, _PLANTED, 0, 0)
-    space = _space(seed, dimension)
+    random = stream(seed, STREAM_PLANTED, 0, 0)
+    space = space_of(seed, dimension)
     distinct = faces - pairs
     weights = np.exp(0.81 * random.standard_normal(identities))
     sizes = 1 + random.multinomial(distinct - identities, weights / weights.sum())
-    originals = _draw_faces(
-        random, space, _centres(random, space, _families(seed, 0, dimension), identities), sizes, twins=0
+    originals = draw_faces(
+        random, space, centres_in(random, space, families_of(seed, 0, dimension), identities), sizes, twins=0
     )
     twice = random.permutation(distinct)[:pairs]
-    copies = _near(originals[twice], random.uniform(0.9551, 0.9949, pairs), _noise(random, space, pairs))
+    copies = near(originals[twice], random.uniform(0.9551, 0.9949, pairs), noise_in(random, space, pairs))
     identity = np.repeat(np.arange(identities), sizes)
     identity = np.append(identity, identity[twice])
     order = np.lexsort((random.random(faces), identity))
@@ -149,9 +152,9 @@ def _is_whole(path: Path, *, shards: int, rows: int) -> bool:
 
 
 def _large_identity(seed: int, number: int, size: int, dimension: int) -> tuple[npt.NDArray[np.float16], pa.Table]:
-    random, space, sizes = _random(seed, _BLOCK, number, 0), _space(seed, dimension), np.array([size])
-    centre = _centres(random, space, _families(seed, number // GROUP, dimension), 1)
-    return _draw_faces(random, space, centre, sizes, twins=0.2).astype(np.float16), _describe(number, sizes)
+    random, space, sizes = stream(seed, STREAM_BLOCK, number, 0), space_of(seed, dimension), np.array([size])
+    centre = centres_in(random, space, families_of(seed, number // GROUP, dimension), 1)
+    return draw_faces(random, space, centre, sizes, twins=0.2).astype(np.float16), _describe(number, sizes)
 
 
 def _shard_rows(seed: int, faces: int, identities: int) -> list[int]:
@@ -189,106 +192,6 @@ def _describe(number: int, sizes: Integers) -> pa.Table:
     face_id = pc.binary_join_element_wise(identity, digits, "/")
     source = pc.binary_join_element_wise(face_id, "jpg", ".")
     return pa.table({"face_id": face_id, "identity": identity, "source": source})
-
-
-def _random(seed: int, stream: int, number: int, block: int) -> np.random.Generator:
-    """Draws of their own for every stream, shard and block: the lowest word of the counter counts the draws."""
-    return np.random.Generator(np.random.Philox(key=seed, counter=[0, block, number, stream]))
-
-
-@dataclass(frozen=True)
-class _Space:
-    """What all identities of a data set share."""
-
-    scale: Floats  # (d,), standard deviation of each dimension; the squares sum to 1
-    demographics: Floats  # (64, d), length 0.25
-    weights: npt.NDArray[np.float64]  # (64,), how common each is
-    unrecognisable: Floats  # (8, d), unit rows
-
-
-@lru_cache(maxsize=4)
-def _space(seed: int, dimension: int) -> _Space:
-    random = _random(seed, _SPACE, dimension, 0)
-    variance = random.permutation((np.arange(dimension) + 8.0) ** -0.8)
-    scale = np.sqrt(variance / variance.sum()).astype(np.float32)
-    directions = _unit(random.standard_normal((64 + 8, dimension), dtype=np.float32) * scale)
-    weights = 1 / np.arange(1, 65)
-    return _Space(scale, np.float32(0.25) * directions[:64], weights / weights.sum(), directions[64:])
-
-
-@lru_cache(maxsize=2)
-def _families(seed: int, group: int, dimension: int) -> tuple[Integers, Floats]:
-    """The demographic number (f,) and the prototype (f, d) of every family in a group of shards."""
-    random, space = _random(seed, _FAMILIES, group, 0), _space(seed, dimension)
-    demographic = random.choice(64, FAMILIES, p=space.weights)
-    return demographic, _unit(_noise(random, space, FAMILIES) + space.demographics[demographic])
-
-
-def _centres(random: np.random.Generator, space: _Space, families: tuple[Integers, Floats], identities: int) -> Floats:
-    """Where each identity lies, unit rows (identities, d)."""
-    demographics, prototypes = families
-    family = random.integers(FAMILIES, size=identities)
-    look_alike = random.random(identities) < 0.04
-    share = np.where(look_alike, random.uniform(0.3, 0.75, identities), 0.03)[:, None]
-    own = _unit(_noise(random, space, identities) + space.demographics[demographics[family]])
-    return _unit((np.sqrt(share) * prototypes[family] + np.sqrt(1 - share) * own).astype(np.float32))
-
-
-def _draw_faces(
-    random: np.random.Generator, space: _Space, centres: Floats, sizes: Integers, *, twins: float
-) -> Floats:
-    """All faces of some identities, unit rows (n, d), identity after identity; a share of them near-duplicates."""
-    n, identities = int(sizes.sum()), len(sizes)
-    whose = np.repeat(np.arange(identities), sizes)
-    appears = np.where(random.random(n) < 0.01, random.integers(identities, size=n), whose)  # label noise
-    quality = (0.95 * random.beta(9, 3.6, n)).astype(np.float32)[:, None]
-    modes = _noise(random, space, MODES * identities)[whose * MODES + random.integers(MODES, size=n)]
-    faces = _noise(random, space, n)  # in place from here: a fresh array costs more than the arithmetic
-    faces *= np.float32(0.87)
-    modes *= np.float32(0.5)
-    faces += modes
-    faces *= np.sqrt(1 - quality**2)
-    np.take(centres, appears, axis=0, out=modes, mode="clip")  # any other mode copies first
-    modes *= quality
-    faces += modes
-    lost = np.flatnonzero(random.random(n) < 0.01)
-    faces[lost] = np.float32(0.25) * faces[lost] + space.unrecognisable[random.integers(8, size=len(lost))]
-    faces = _unit(faces)
-    first = (np.cumsum(sizes) - sizes)[whose]
-    twin = (random.random(n) < twins) & (np.arange(n) > first)
-    rows, source = np.flatnonzero(twin), _sources(random, twin, first)
-    faces[rows] = _near(faces[source[rows]], random.uniform(0.85, 0.98, len(rows)), _noise(random, space, len(rows)))
-    return faces
-
-
-def _sources(random: np.random.Generator, twin: npt.NDArray[np.bool_], first: Integers) -> Integers:
-    """For each twin an earlier row of its identity, which begins at `first`, that is no twin itself, (n,)."""
-    rows = np.arange(len(twin))
-    source = np.where(twin, first + (random.random(len(twin)) * (rows - first)).astype(np.int64), rows)
-    while twin[source].any():
-        source = source[source]
-    return source
-
-
-def _near(rows: Floats, cosines: npt.NDArray[np.float64], noise: Floats) -> Floats:
-    """Unit rows (m, d) of exactly these cosines (m,) to the given unit rows, in the direction of the noise."""
-    across = noise - np.einsum("nd,nd->n", noise, rows)[:, None] * rows
-    cosine = cosines.astype(np.float32)[:, None]
-    near: Floats = cosine * rows + np.sqrt(1 - cosine * cosine) * _unit(across)
-    return near
-
-
-def _noise(random: np.random.Generator, space: _Space, n: int) -> Floats:
-    """Rows of length about 1 with the spectrum of the space, (n, d)."""
-    drawn: Floats = random.standard_normal((n, len(space.scale)), dtype=np.float32)
-    drawn *= space.scale
-    return drawn
-
-
-def _unit(rows: Floats) -> Floats:
-    """The rows at length 1, in place."""
-    rows /= np.sqrt(np.einsum("nd,nd->n", rows, rows))[:, None]
-    return rows
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from facecore.cli import main
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 # what the benchmarks share
-HELPERS = {"above_chance", "foreign", "generator", "learnt", "plots", "record", "tables", "told"}
+HELPERS = {"above_chance", "foreign", "generator", "learnt", "plots", "record", "space", "tables", "told"}
 BENCHMARKS = sorted(path for path in FOLDER.glob("*.py") if path.stem not in HELPERS)
 SECTIONS = {section.result: section for section in tables.SECTIONS}
 
