@@ -112,6 +112,9 @@ def test_what_cannot_be(store, tmp_path):
     assert str(error.value) == (
         f"{tmp_path / 'subset.parquet'} is no order, so its first rows are no subset; facecore nms --order writes one"
     )
+    with pytest.raises(DataError) as error:
+        take(tmp_path / "gone.parquet", keep=0.5, out=tmp_path / "half.parquet")
+    assert str(error.value) == f"no order at {tmp_path / 'gone.parquet'}; facecore nms --order writes one"
 
 
 def test_what_is_taken_is_never_beside_the_dropped_faces_of_another(store, tmp_path):

@@ -62,6 +62,8 @@ def take(order: Path, *, keep: float, out: Path, overwrite: bool = False) -> int
     check_keep(keep)
     check_room(out, order, overwrite=overwrite)
     check_manifest_path(out)
+    if not order.exists():
+        raise DataError(f"no order at {order}; facecore nms --order writes one")
     table, made = read_manifest(order)
     if made is None or not made.options.get("order"):
         raise DataError(f"{order} is no order, so its first rows are no subset; facecore nms --order writes one")
