@@ -349,7 +349,7 @@ def test_too_many_rejected_are_a_wrong_input(tmp_path):
     )
     assert refusal(vectors, tmp_path / "store", ImportOptions(), labels=labels) == (
         f"4 of 300 vectors rejected so far, more than --max-rejected 0.01 allows; last {last[-1][1]}: the vector has "
-        "length zero; mend them, or allow more, then rejected.parquet lists them"
+        "length zero; see whether they were written as another type, or allow more: rejected.parquet then lists them"
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["l.csv", "v.npy"]
     done = import_vectors(vectors, tmp_path / "store", ImportOptions(max_rejected=4 / 300), labels=labels)
@@ -696,6 +696,13 @@ def test_names_that_are_not_utf8(tmp_path, suffix):
     vectors = as_npy(tmp_path / "v.npy", unit(1 if suffix == ".csv" else 2))
     line = refusal(vectors, tmp_path / "s", ImportOptions(), labels=labels)
     assert line == f"{labels} holds names that are not UTF-8; save it as such"
+
+
+def test_vectors_alone(tmp_path):
+    pq.write_table(pa.table({"v": LISTS["list"](unit(2))}), tmp_path / "v.parquet")
+    assert refusal(tmp_path / "v.parquet", tmp_path / "s", ImportOptions()) == (
+        f"{tmp_path / 'v.parquet'} has no column but that of the vectors; add one that says whose face each row is"
+    )
 
 
 def test_a_column_that_is_there_twice(tmp_path):

@@ -29,6 +29,8 @@ class Names:
         """Find the columns that the options name; raises DataError if one is not there, or a name is twice."""
         if repeated := sorted({name for name in there.names if there.names.count(name) > 1}):
             raise DataError(f"{where} has {there.names.count(repeated[0])} columns {repeated[0]}; leave one of them")
+        if not there.names:
+            raise DataError(f"{where} has no column but that of the vectors; add one that says whose face each row is")
         for flag in ("identity_column", "face_id_column", "source_column"):
             column = getattr(options, flag)
             if column is not None and column not in there.names:

@@ -72,7 +72,8 @@ def _sound(runs: Iterable[Run], rejected: RowGroups, most: float, rows: int) -> 
             if count > most * rows:
                 raise DataError(
                     f"{count:,} of {rows:,} vectors rejected so far, more than --max-rejected {most} allows; last "
-                    f"{names['face_id'][-1]}: {reason[-1]}; mend them, or allow more, then rejected.parquet lists them"
+                    f"{names['face_id'][-1]}: {reason[-1]}; see whether they were written as another "
+                    "type, or allow more: rejected.parquet then lists them"
                 )
             rejected.write(names.append_column("reason", pa.array(reason.tolist(), pa.string())))
             run = Run(run.halves[sound], run.faces.filter(pa.array(sound)))
