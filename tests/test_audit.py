@@ -184,8 +184,8 @@ def test_the_verdict_names_what_does_not_hold(tampered):
     tampered.nms()
     recording(tampered.subset, facts={"kept": 27}, inputs={"embeddings": "0"})
     assert audit(tampered.subset, tampered.store).verdict == (
-        f"{tampered.subset}: 2 of 14 claims do not hold: contents, facts; do not use it, select again, "
-        "or name the store that it is of with --embeddings"
+        f"{tampered.subset}: 2 of 14 claims do not hold: contents, facts; do not use it, select again; "
+        "if it is of another store, name that with --embeddings; if files were changed, write the store again"
     )
 
 

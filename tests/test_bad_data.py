@@ -304,7 +304,8 @@ def test_a_store_whose_vectors_were_changed_is_one_line_in_every_command(value, 
     vectors[5] = value
     np.save(path, vectors)
     length = "nan" if np.isnan(value) else "inf" if np.isinf(value) else "0.0000"
-    line = f"Error: {path}: row 5 has length {length}, not 1; run facecore embed --overwrite\n"
+    again = "delete it and run facecore embed again, it redoes only that shard"
+    line = f"Error: {path}: row 5 has length {length}, not 1; {again}\n"
     for words in ("nms --keep 0.5", "nms --order", "conflicts"):
         assert facecore(*words.split()) == (1, line), words
 

@@ -24,9 +24,7 @@ from facecore.provenance import Provenance
 MADE = Provenance("test")
 PEOPLE = [["a", "a", "b"], [], ["c"]]  # of each shard
 
-WRITE_AGAIN = (
-    "run facecore embed again, with --overwrite if it refuses; what facecore import wrote, delete and import again"
-)
+WRITE_AGAIN = "run facecore embed again, with --overwrite if it refuses"
 
 
 def unit(n, seed=0, dimension=8):
@@ -187,13 +185,26 @@ def test_rows_that_are_not_unit_length(store, row, length):
     np.save(vectors_path(store, 0), vectors.astype(np.float16))
     found = np.linalg.norm(vectors.astype(np.float16).astype(np.float32), axis=1)[row]
     assert refusal(Embeddings.open(store).shard, 0) == (
-        f"{vectors_path(store, 0)}: row {row} has length {found:.4f}, not 1; run facecore embed --overwrite"
+        f"{vectors_path(store, 0)}: row {row} has length {found:.4f}, not 1; "
+        "delete it and run facecore embed again, it redoes only that shard"
     )
 
 
 def test_a_store_that_may_not_be_read_is_not_called_damaged(store, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: "img_emb_00002" not in str(path))
     assert refusal(Embeddings.open, store) == f"{vectors_path(store, 2)} may not be read; change its permissions"
+
+
+def test_an_imported_store_without_meta_json_is_not_embedded_again(store):
+    faces = faces_of(PEOPLE[0])
+    write_shard(store, 0, unit(len(faces)), faces, Provenance("import", {}))
+    again = "delete the store and run facecore import again"
+    (store / "meta.json").write_text("{")
+    assert refusal(Embeddings.open, store) == f"{store / 'meta.json'} is damaged; {again}"
+    (store / "meta.json").unlink()
+    assert refusal(Embeddings.open, store) == f"{store} is no whole store, meta.json is missing; {again}"
+    metadata_path(store, 0).write_bytes(b"")  # which tells no more
+    assert refusal(Embeddings.open, store) == f"{store} is no whole store, meta.json is missing; {WRITE_AGAIN}"
 
 
 def test_an_imported_store_is_not_embedded_again(store):

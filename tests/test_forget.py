@@ -89,7 +89,7 @@ def imported(folder, rows):
         }
     )
     pq.write_table(table.take(list(rows)), folder / "in.parquet")
-    import_vectors(folder / "in.parquet", folder / "store", ImportOptions(shard_rows=10))
+    import_vectors(folder / "in.parquet", folder / "store", ImportOptions(shard_rows=10, max_rejected=0.25))
     return folder / "store"
 
 

@@ -30,9 +30,7 @@ from facecore.errors import FacecoreError
 from facecore.models import load_backbone
 from facecore.readers import open_dataset
 
-WRITE_AGAIN = (
-    "run facecore embed again, with --overwrite if it refuses; what facecore import wrote, delete and import again"
-)
+WRITE_AGAIN = "run facecore embed again, with --overwrite if it refuses"
 
 
 def refusal(function, *args, **options):
@@ -290,8 +288,7 @@ def test_claims_are_not_believed(tmp_path):
         "DataError rec/train.rec has 108 bytes, but a record goes on to byte 536,870,919; "
         "it was cut short or is damaged, copy it again",
         "DataError 314,572,800 bytes, more than an image has",
-        "DataError store/meta.json is damaged; run facecore embed again, with --overwrite if it refuses; "
-        "what facecore import wrote, delete and import again",
+        "DataError store/meta.json is damaged; run facecore embed again, with --overwrite if it refuses",
     ]
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 4 << 20  # KiB
 

@@ -440,7 +440,7 @@ def test_where_a_store_cannot_be_made(tmp_path):
         )
     clip = clip_retrieval(tmp_path / "clip", unit(50), people(50, 7))
     assert refusal(clip, clip, ImportOptions(), overwrite=True) == (
-        f"{clip} holds other files and is not an embedding store; choose another --out"
+        f"{clip} has no meta.json: it may be vectors of clip-retrieval, no store; choose another --out"
     )
     assert refusal(vectors, labels, ImportOptions(), labels=labels) == (
         f"{labels} is a file; choose another --out, a folder to be made"

@@ -448,8 +448,7 @@ def test_what_is_left_out_is_named_on_the_page_and_by_the_command(folder):
         "curve/curve.parquet: has no column fraction; run facecore curve again",
         "embeddings/meta.json: not of a whole store, no img_emb is beside it; run facecore embed again",
         "quantized/report.json: not whole JSON; run facecore quantize again",
-        "store: no whole store, meta.json is missing; run facecore embed again, "
-        "with --overwrite if it refuses; what facecore import wrote, delete and import again",
+        "store: no whole store, meta.json is missing; run facecore embed again, with --overwrite if it refuses",
         "torn/curve.parquet: not a whole Parquet file; run facecore curve again",
     ]
     assert done.exit_code == 0
@@ -522,8 +521,7 @@ def failing(folder, *more):
         ),
         (
             {"img_emb/a": b"", "meta.json": b"{}"},
-            "{name}: meta.json is damaged; run facecore embed again, "
-            "with --overwrite if it refuses; what facecore import wrote, delete and import again",
+            "{name}: meta.json is damaged; run facecore embed again, with --overwrite if it refuses",
         ),
     ],
 )

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from facecore.errors import DataError
-from facecore.manifest import repeating, with_provenance
+from facecore.manifest import provenance_of, repeating, with_provenance
 from facecore.npy import load_npy
 from facecore.parquet import check_expansion
 from facecore.provenance import Provenance, canonical_json, sha256_of, sha256_of_file, write_text_whole, written_whole
@@ -117,6 +117,17 @@ def described(path: Path, columns: Sequence[str] | None, as_dictionary: Sequence
             "or facecore import --overwrite if that wrote it"
         ) from error
     return table.replace_schema_metadata()
+
+
+def write_again(store: Path) -> str:
+    """What to do about a store that has lost its meta.json: its first shard tells what wrote it."""
+    try:
+        made = provenance_of(metadata_path(store, 0))
+    except (pa.ArrowException, OSError):
+        made = None
+    if made is not None and made.stage == "import":
+        return "delete the store and run facecore import again"
+    return "run facecore embed again, with --overwrite if it refuses"
 
 
 def _shard_entry(store: Path, number: int) -> dict[str, Any]:

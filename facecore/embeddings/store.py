@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from facecore.compiled import widen_rows
-from facecore.embeddings.files import described, is_whole, metadata_path, vectors_path, whole_runs
+from facecore.embeddings.files import described, is_whole, metadata_path, vectors_path, whole_runs, write_again
 from facecore.errors import DataError
 from facecore.manifest import COLUMNS
 from facecore.npy import read_npy_header
@@ -29,10 +29,6 @@ Vectors = npt.NDArray[np.float32]
 LENGTH_TOLERANCE = 2e-3
 # 1,024 rows of 512 floats are 2 MB: what is computed from them finds them in the cache (measured: 1.5 times faster).
 PIECE_ROWS = 1024
-# where nothing tells which of the two it was
-WRITE_AGAIN = (
-    "run facecore embed again, with --overwrite if it refuses; what facecore import wrote, delete and import again"
-)
 
 
 @dataclass(frozen=True)
@@ -102,11 +98,11 @@ class Embeddings:
         except FileNotFoundError:
             if not (path / "img_emb").is_dir():
                 raise DataError(f"{path} is no embedding store; facecore embed makes one of a data set") from None
-            raise DataError(f"{path} is no whole store, meta.json is missing; {WRITE_AGAIN}") from None
+            raise DataError(f"{path} is no whole store, meta.json is missing; {write_again(path)}") from None
         except (ValueError, KeyError, TypeError, RecursionError):
             complete = False
         if not complete:
-            raise DataError(f"{path / 'meta.json'} is damaged; {WRITE_AGAIN}")
+            raise DataError(f"{path / 'meta.json'} is damaged; {write_again(path)}")
         for number, entry in enumerate(meta["shards"]):
             store._check_rows(number, entry["rows"])
         store._check_order()
@@ -265,7 +261,7 @@ class Embeddings:
         if bad >= 0:
             with np.errstate(invalid="ignore"):  # of infinities
                 length = float(np.linalg.norm(halves[bad].astype(np.float32)))
-            raise DataError(f"{path}: row {begin + bad:,} has length {length:.4f}, not 1; {self._again()}")
+            raise DataError(f"{path}: row {begin + bad:,} has length {length:.4f}, not 1; {self._again('it')}")
         return Shard(rows, piece.starts - begin, piece.first, piece.first_identity)
 
 

@@ -101,6 +101,8 @@ def _check_folders(out: Path, inputs: Sequence[Path], *, overwrite: bool) -> Non
     if {path.name for path in work.glob("*")} - WORK_FILES:
         raise DataError(f"{work}, where the store would be made, holds other files; choose another --out")
     there = {path.name for path in out.glob("*")}
+    if there and there <= STORE_FILES - {"meta.json"}:
+        raise DataError(f"{out} has no meta.json: it may be vectors of clip-retrieval, no store; choose another --out")
     if there and ("meta.json" not in there or there - STORE_FILES):
         raise DataError(f"{out} holds other files and is not an embedding store; choose another --out")
     for folder, source in product((out, work), inputs):

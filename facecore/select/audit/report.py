@@ -9,6 +9,7 @@ from typing import Any
 import numpy.typing as npt
 
 SHOWN = 5  # offenders of a claim
+OTHER_STORE = "; if it is of another store, name that with --embeddings; if files were changed, write the store again"
 
 # Every claim that is checked, and what its count counts.
 CLAIMS = {
@@ -76,8 +77,8 @@ class Audit:
         if not failed:
             return f"{self.subset}: all {made} claims checked hold"
         names = ", ".join(failed)
-        other = ", or name the store that it is of with --embeddings" if "contents" in failed else ""
-        return f"{self.subset}: {len(failed)} of {made} claims do not hold: {names}; do not use it, select again{other}"
+        verdict = f"{self.subset}: {len(failed)} of {made} claims do not hold: {names}; do not use it, select again"
+        return verdict + (OTHER_STORE if "contents" in failed else "")
 
     def to_text(self) -> str:
         """A line for every claim."""
