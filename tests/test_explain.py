@@ -60,6 +60,13 @@ def test_a_subset_without_a_record_says_so(subset):
     assert "unknown" not in said("ann/4", subset)[1]
 
 
+def test_what_was_forgotten_since_is_counted(subset):
+    table, made = pq.read_table(subset), provenance_of(subset)
+    since = dataclasses.replace(made, facts={**made.facts, "forgotten": 2})
+    pq.write_table(table.cast(with_provenance(table.schema, since)), subset)
+    assert "for the whole data set: 5 of 9 faces stay; 2 of these were forgotten since\n" in said("ann/0", subset)[1]
+
+
 def test_a_subset_that_may_not_be_read_is_not_called_damaged(subset, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)
     assert said("ann/0", subset) == (1, f"Error: {subset} may not be read; change its permissions\n")

@@ -149,7 +149,8 @@ def test_images_that_are_not_there(tmp_path, long):
 @pytest.mark.parametrize("name", ["pairs.txt", "pairs.csv"])
 def test_the_folder_of_images(tmp_path, name):
     path = written(tmp_path, name, "1 1")
-    message = f"{path} names its images by path; say with --images which folder they are in"
+    line = "say which folder they are in by --images, or in --verify by NAME=PAIRS,IMAGES"
+    message = f"{path} names its images by path; {line}"
     assert line_of(path, None) == (OptionError, message)
     absent = tmp_path / "absent"
     assert line_of(path, absent) == (DataError, f"no folder of images at {absent}; check the path")

@@ -124,9 +124,11 @@ class Explanation:
         yield "cosine    how alike two faces are to the network: 1 the same, 0 nothing in common"
         yield f"rank      the order in which faces of an identity are taken: {rank}"
         if self.subset.max_cosine is not None:
+            forgotten = facts.get("forgotten", 0)
             yield (
                 f"t*        {self.subset.max_cosine:.4f}, one limit for the whole data set: {facts.get('kept', 0):,} "
                 f"of {facts.get('faces', 0):,} faces stay"
+                + (f"; {forgotten:,} of these were forgotten since" if forgotten else "")
             )
 
     def _table(self) -> Iterator[str]:

@@ -92,7 +92,10 @@ def is_count(text: str) -> bool:
 def image_folder(path: Path, images: Path | None) -> Path:
     """The folder that the names of a pairs file are relative to; raises OptionError or DataError without one."""
     if images is None:
-        raise OptionError(f"{path} names its images by path; say with --images which folder they are in")
+        raise OptionError(
+            f"{path} names its images by path; say which folder they are in by --images, or in --verify by "
+            "NAME=PAIRS,IMAGES"
+        )
     if not images.is_dir():
         raise DataError(f"no folder of images at {images}; check the path")
     return images
