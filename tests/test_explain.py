@@ -60,6 +60,15 @@ def test_a_subset_without_a_record_says_so(subset):
     assert "unknown" not in said("ann/4", subset)[1]
 
 
+def test_a_subset_without_a_record_does_not_blame_the_store(subset, tmp_path):
+    store = write_store(tmp_path / "embeddings", [random_faces(0, [3])])
+    pq.write_table(pq.read_table(subset).replace_schema_metadata(), subset)
+    assert said("ann/4", subset, "--embeddings", store) == (
+        1,
+        f"Error: {subset} has no record of the store it was selected from; leave --embeddings out\n",
+    )
+
+
 def test_what_was_forgotten_since_is_counted(subset):
     table, made = pq.read_table(subset), provenance_of(subset)
     since = dataclasses.replace(made, facts={**made.facts, "forgotten": 2})
