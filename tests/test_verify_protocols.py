@@ -149,7 +149,7 @@ def test_images_that_are_not_there(tmp_path, long):
 @pytest.mark.parametrize("name", ["pairs.txt", "pairs.csv"])
 def test_the_folder_of_images(tmp_path, name):
     path = written(tmp_path, name, "1 1")
-    line = "say which folder they are in by --images, or in --verify by NAME=PAIRS,IMAGES"
+    line = "give their folder: --images beside --pairs, NAME=PAIRS,IMAGES in --verify"
     message = f"{path} names its images by path; {line}"
     assert line_of(path, None) == (OptionError, message)
     absent = tmp_path / "absent"

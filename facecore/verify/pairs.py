@@ -93,8 +93,8 @@ def image_folder(path: Path, images: Path | None) -> Path:
     """The folder that the names of a pairs file are relative to; raises OptionError or DataError without one."""
     if images is None:
         raise OptionError(
-            f"{path} names its images by path; say which folder they are in by --images, or in --verify by "
-            "NAME=PAIRS,IMAGES"
+            f"{path} names its images by path; give their folder: --images beside --pairs, "
+            "NAME=PAIRS,IMAGES in --verify"
         )
     if not images.is_dir():
         raise DataError(f"no folder of images at {images}; check the path")
