@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from geometry import random_faces, write_store
+from geometry import random_faces, split, write_store
 from pictures import folder_of, jpeg
 from records import framed, packed, write_records
 from test_cli import facecore
@@ -306,8 +306,41 @@ def test_a_store_whose_vectors_were_changed_is_one_line_in_every_command(value, 
     length = "nan" if np.isnan(value) else "inf" if np.isinf(value) else "0.0000"
     again = "delete it and run facecore embed again, it redoes only that shard"
     line = f"Error: {path}: row 5 has length {length}, not 1; {again}\n"
-    for words in ("nms --keep 0.5", "nms --order", "conflicts"):
+    other = f"Error: {path} is not the file that meta.json describes; put that back, or {again}\n"
+    for words, said in (("nms --keep 0.5", line), ("nms --order", other), ("conflicts", line)):
+        assert facecore(*words.split()) == (1, said), words
+
+
+def exchanged(store, files):
+    """Exchange the files of the first two shards, which are of one size."""
+    first, second = (store / files.format(number) for number in (0, 1))
+    first.rename(store / "third")
+    second.rename(first)
+    (store / "third").rename(second)
+    return first
+
+
+@pytest.mark.parametrize("files", ["img_emb/img_emb_{:05d}.npy", "metadata/metadata_{:05d}.parquet"])
+def test_shards_that_were_exchanged_are_one_line_in_every_command(files, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("embeddings", "whole"):
+        write_store(Path(name), split(random_faces(0, [4, 4, 4, 4]), [2]))
+    first = exchanged(Path("embeddings"), files)
+    again = "put that back, or delete it and run facecore embed again, it redoes only that shard"
+    line = f"Error: {first} is not the file that meta.json describes; {again}\n"
+    for words in (
+        "nms --keep 0.5",
+        "nms --max-cosine 0.5",
+        "nms --order",
+        "select random --keep 0.5",
+        "select kcenter --keep 0.5",
+        "conflicts",
+        "overlap --against whole",
+        "forget p000 --embeddings embeddings",
+    ):
         assert facecore(*words.split()) == (1, line), words
+    assert facecore("overlap", "--embeddings", "whole", "--against", "embeddings") == (1, line)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["embeddings", "whole"]
 
 
 def circle_of(many):

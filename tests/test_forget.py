@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from geometry import random_faces, split, write_store
 
 from facecore.cli import main
-from facecore.embeddings import Embeddings, metadata_path, vectors_path
+from facecore.embeddings import Embeddings, metadata_path, vectors_path, write_meta
 from facecore.errors import DataError, OptionError
 from facecore.forget import FileEntry, Receipt, forget, read_names
 from facecore.importing import ImportOptions, import_vectors
@@ -209,6 +209,8 @@ def test_embed_does_not_bring_them_back(store, tmp_path):
     pq.write_table(
         table.replace_schema_metadata({b"facecore": Provenance(made.stage, facts=facts).to_json().encode()}), path
     )
+    opened = Embeddings.open(store)
+    write_meta(store, opened.meta, dimension=opened.dimension, shards=len(opened))
     forget(["p000"], stores=[store], receipt=tmp_path / "r.json")
     assert provenance_of(path) == made
 

@@ -10,13 +10,15 @@ clip-retrieval, autofaiss and embedding-reader read this layout as `parquet_npy`
 
 from facecore.embeddings.files import (
     content_sha256,
+    identity_starts,
     metadata_path,
     shard_starts,
     vectors_path,
     write_meta,
     write_shard,
 )
-from facecore.embeddings.store import Buffers, Embeddings, Piece, Shard, Vectors, identity_starts
+from facecore.embeddings.pieces import Buffers, Piece, Shard, Vectors
+from facecore.embeddings.store import Embeddings
 
 __all__ = [
     "Buffers",

@@ -93,12 +93,13 @@ def is_whole(meta: Any) -> bool:
         *(entry[count] for entry in shards for count in ("rows", "identities")),
     ]
     edges = [entry[edge] for entry in shards if entry["rows"] for edge in ("first", "last")]
+    hashes = [entry[file] for entry in shards for file in ("img_emb", "metadata")]
     return (
         all(type(count) is int and count >= 0 for count in counts)
         and sum(entry["rows"] for entry in shards) == meta["rows"]
         and type(meta["dimension"]) is int
         and meta["dimension"] > 0
-        and all(isinstance(text, str) for text in [meta["content"], *edges])
+        and all(isinstance(text, str) for text in [meta["content"], *edges, *hashes])
     )
 
 
@@ -117,6 +118,17 @@ def described(path: Path, columns: Sequence[str] | None, as_dictionary: Sequence
             "or facecore import --overwrite if that wrote it"
         ) from error
     return table.replace_schema_metadata()
+
+
+def identity_starts(identity: pa.ChunkedArray, where: Path) -> npt.NDArray[np.int64]:
+    """The first row of every identity, and the number of rows; raises DataError if an identity is scattered."""
+    whole = identity.unify_dictionaries().combine_chunks()
+    codes = whole if pa.types.is_dictionary(identity.type) else whole.dictionary_encode()
+    index = codes.indices.to_numpy(zero_copy_only=False).astype(np.int64)  # in order of first appearance
+    starts = np.flatnonzero(np.diff(index, prepend=-1))
+    if len(starts) != len(codes.dictionary):
+        raise DataError(f"{where}: an identity is not in one piece; sort the rows by identity")
+    return np.append(starts, len(index)).astype(np.int64)
 
 
 def write_again(store: Path) -> str:

@@ -4,7 +4,6 @@ import bisect
 import functools
 import itertools
 import json
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,63 +15,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from facecore.compiled import widen_rows
-from facecore.embeddings.files import described, is_whole, metadata_path, vectors_path, whole_runs, write_again
+from facecore.embeddings.files import (
+    described,
+    identity_starts,
+    is_whole,
+    metadata_path,
+    vectors_path,
+    whole_runs,
+    write_again,
+)
+from facecore.embeddings.pieces import Buffers, Piece, Shard
 from facecore.errors import DataError
 from facecore.manifest import COLUMNS
 from facecore.npy import read_npy_header
 from facecore.parallel import cores, in_order
+from facecore.provenance import sha256_of_file
 from facecore.storage import check_permitted, check_reached, for_arrow, is_remote, read_range, read_whole
-
-Vectors = npt.NDArray[np.float32]
 
 # A row of 512 halves rounds to a length within 5e-4 of one; anything further off was never normalised.
 LENGTH_TOLERANCE = 2e-3
 # 1,024 rows of 512 floats are 2 MB: what is computed from them finds them in the cache (measured: 1.5 times faster).
 PIECE_ROWS = 1024
-
-
-@dataclass(frozen=True)
-class Shard:
-    """The faces of some whole identities, sorted by identity, then face_id."""
-
-    vectors: Vectors  # (n, d), rows are unit length
-    starts: npt.NDArray[np.int64]  # (identities + 1,), the rows of identity i are starts[i] to starts[i + 1]
-    first: int = 0  # which row of the store row 0 is
-    first_identity: int = 0  # which identity of the store identity 0 is
-
-    def __len__(self) -> int:
-        return len(self.vectors)
-
-    @property
-    def identities(self) -> int:
-        """How many identities the shard holds."""
-        return len(self.starts) - 1
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Where some whole identities lie, to be read as a shard: cheap to hold, and to send."""
-
-    number: int  # of the shard file
-    starts: npt.NDArray[np.int64]  # (identities + 1,), rows of that file
-    first: int
-    first_identity: int
-
-    def __len__(self) -> int:
-        return int(self.starts[-1] - self.starts[0])
-
-
-class Buffers(threading.local):
-    """Memory to read pieces into, one for each thread: what was read lives until the thread reads again."""
-
-    def __init__(self) -> None:
-        self._halves, self._rows = np.empty(0, np.float16), np.empty(0, np.float32)
-
-    def rows(self, n: int, dimension: int) -> tuple[npt.NDArray[np.float16], Vectors]:
-        """Halves and floats (n, dimension), undefined."""
-        if self._rows.size < n * dimension:
-            self._halves, self._rows = np.empty(n * dimension, np.float16), np.empty(n * dimension, np.float32)
-        return tuple(flat[: n * dimension].reshape(n, dimension) for flat in (self._halves, self._rows))  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -219,6 +182,16 @@ class Embeddings:
                 number, starts[a : b + 1], self._first[number] + int(starts[a]), self._first_identity[number] + a
             )
 
+    def check_unchanged(self, number: int) -> None:
+        """Raise DataError unless both files of a shard have the sha256 that meta.json says: another's may fit, too."""
+        entry = self.meta["shards"][number]
+        for file, path in (("img_emb", vectors_path), ("metadata", metadata_path)):
+            there = path(self.path, number)
+            if sha256_of_file(there) != entry[file]:
+                raise DataError(
+                    f"{there} is not the file that meta.json describes; put that back, or {self._again('it')}"
+                )
+
     def first(self, number: int) -> int:
         """Which row of the store the first row of a shard is."""
         return self._first[number]
@@ -249,8 +222,13 @@ class Embeddings:
         """Read one shard file at once."""
         return self.read(Piece(number, self.starts(number), self._first[number], self._first_identity[number]))
 
-    def read(self, piece: Piece, buffers: Buffers | None = None) -> Shard:
-        """Read a piece, into fresh memory unless there are buffers; raises DataError if rows are not unit length."""
+    def read(self, piece: Piece, buffers: Buffers | None = None, *, checked: bool = False) -> Shard:
+        """Read a piece, into fresh memory unless there are buffers; raises DataError if rows are not unit length.
+
+        A pass over all pieces is `checked`: then the first of each shard also raises what `check_unchanged` does.
+        """
+        if checked and not piece.starts[0]:
+            self.check_unchanged(piece.number)
         halves, rows = (buffers or Buffers()).rows(len(piece), self.dimension)
         begin = int(piece.starts[0])
         path = vectors_path(self.path, piece.number)
@@ -278,14 +256,3 @@ def _read_at(path: Path, start: int, into: npt.NDArray[np.float16]) -> bool:
             while left and (got := stream.readinto(left)):
                 left = left[got:]
     return not left
-
-
-def identity_starts(identity: pa.ChunkedArray, where: Path) -> npt.NDArray[np.int64]:
-    """The first row of every identity, and the number of rows; raises DataError if an identity is scattered."""
-    whole = identity.unify_dictionaries().combine_chunks()
-    codes = whole if pa.types.is_dictionary(identity.type) else whole.dictionary_encode()
-    index = codes.indices.to_numpy(zero_copy_only=False).astype(np.int64)  # in order of first appearance
-    starts = np.flatnonzero(np.diff(index, prepend=-1))
-    if len(starts) != len(codes.dictionary):
-        raise DataError(f"{where}: an identity is not in one piece; sort the rows by identity")
-    return np.append(starts, len(index)).astype(np.int64)

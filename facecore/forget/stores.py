@@ -77,6 +77,7 @@ class Store:
         Thus meta.json is written and checked as that of any store.
         """
         for number in range(len(self._store)):
+            self._store.check_unchanged(number)  # or else the new meta.json would vouch for what is there
             if number in changed:
                 self._write_shard(number, who)
             else:

@@ -98,8 +98,8 @@ def _of_store(benchmark: Embeddings, data: Embeddings) -> Benchmark:
         )
     if not benchmark.rows:
         raise DataError(f"{benchmark.path} holds no faces; choose another benchmark")
-    for _ in benchmark:  # to read a row is to check it
-        pass
+    for piece in benchmark.pieces():  # to read a row is to check it
+        benchmark.read(piece, checked=True)
     vectors = np.concatenate([load_npy(vectors_path(benchmark.path, number)) for number in range(len(benchmark))])
     faces = pa.concat_tables(benchmark.faces(number, ("face_id", "identity")) for number in range(len(benchmark)))
     return _benchmark(benchmark.path, benchmark.sha256, vectors, faces)

@@ -129,7 +129,7 @@ def _far_faces(store: Embeddings, max_cosine: float, threads: int) -> Iterator[t
     buffers = Buffers()
 
     def far(piece: Piece) -> tuple[Found, Floats]:
-        shard = store.read(piece, buffers)
+        shard = store.read(piece, buffers, checked=True)
         own_cosine = on_grid(own_cosines(shard.vectors, shard.starts)[1])
         rows = np.flatnonzero(own_cosine <= max_cosine)
         found = np.zeros(len(rows), FOUND)

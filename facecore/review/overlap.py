@@ -114,7 +114,7 @@ def _images(faces: Embeddings, benchmark: Benchmark, options: OverlapOptions, th
     index, buffers = Index.over(benchmark.vectors, how=options.search, seed=options.seed), Buffers()
 
     def near(piece: Piece) -> Found:
-        return _nearest(index, faces.read(piece, buffers).vectors, piece.first, options.min_image_cosine)
+        return _nearest(index, faces.read(piece, buffers, checked=True).vectors, piece.first, options.min_image_cosine)
 
     pieces, found = faces.pieces(), []
     with progress(faces.rows, "images", "faces") as bar:

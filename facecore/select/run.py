@@ -204,12 +204,15 @@ class Stage:
         return total
 
     def cut(self, pieces: list[Piece], threshold: Threshold) -> tuple[Fates, Candidates]:
-        """Second pass: cut pieces in a row; rivals are rows counted from the first on, candidates of the store."""
+        """Second pass: cut pieces in a row; rivals are rows counted from the first on, candidates of the store.
+
+        Raises DataError if a shard is not the one that meta.json describes, see `Embeddings.read`.
+        """
         fates, buffers = Fates.empty(sum(map(len, pieces))), Buffers()
         candidates = [Candidates.none()]
 
         def cut(piece: Piece) -> tuple[Piece, Cut]:
-            return piece, self.cutter.cut(self.faces.read(piece, buffers), threshold.level)
+            return piece, self.cutter.cut(self.faces.read(piece, buffers, checked=True), threshold.level)
 
         with progress(len(fates.reason), "cut", "faces") as bar:
             for piece, done in in_order(cut, pieces, threads=self.threads):
