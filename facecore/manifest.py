@@ -97,7 +97,7 @@ def read_manifest(path: Path) -> tuple[pa.Table, Provenance | None]:
     if path.is_dir():
         raise DataError(f"{path} is a folder, not a manifest; facecore nms writes one")
     if not path.is_file():
-        raise DataError(f"no manifest at {path}; facecore nms writes one")
+        raise missing(path)
     try:
         check_expansion(path)
         table = pq.read_table(for_arrow(path))
@@ -107,6 +107,15 @@ def read_manifest(path: Path) -> tuple[pa.Table, Provenance | None]:
         raise unreadable(path) from error
     check_manifest(table, path)
     return table.replace_schema_metadata(), provenance_of(path)
+
+
+def missing(path: Path) -> DataError:
+    """What to say of a manifest that is not there."""
+    if path.name.endswith(".dropped.parquet"):
+        return DataError(
+            f"no {path}, which lists the dropped faces of a subset; put it back beside that, or run facecore nms again"
+        )
+    return DataError(f"no manifest at {path}; facecore nms writes one")
 
 
 def unreadable(path: Path) -> DataError:

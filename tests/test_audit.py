@@ -839,9 +839,7 @@ def test_files_that_are_not_there(tmp_path):
     subset, store = selected(tmp_path, [random_faces(1, [4])])
     with pytest.raises(DataError) as error:
         audit(tmp_path / "other.parquet", store)
-    assert str(error.value) == (
-        f"no manifest at {tmp_path / 'other.parquet'}; a subset and its dropped faces lie side by side"
-    )
+    assert str(error.value) == f"no manifest at {tmp_path / 'other.parquet'}; facecore nms writes one"
     with pytest.raises(DataError) as error:
         audit(store, store)
     assert str(error.value) == f"{store} is a folder; audit a file as facecore nms or select wrote it"
@@ -851,7 +849,10 @@ def test_files_that_are_not_there(tmp_path):
     dropped_path(subset).unlink()
     with pytest.raises(DataError) as error:
         audit(subset, store)
-    assert str(error.value) == f"no manifest at {dropped_path(subset)}; a subset and its dropped faces lie side by side"
+    assert str(error.value) == (
+        f"no {dropped_path(subset)}, which lists the dropped faces of a subset; put it back beside that, "
+        "or run facecore nms again"
+    )
 
 
 def test_a_manifest_that_is_no_subset(tmp_path):

@@ -365,7 +365,11 @@ def test_options_that_are_none(options, message, data, tmp_path):
             "facility-location, central, sparse, semdedup, diffprob, and ways of nms as nms:twin, nms:0.9 or "
             "nms:twin:0.9:nested",
         ),
-        (("nms:best",), "rank is one of identity, dataset, confusable, central, twin, random; got best"),
+        (
+            ("nms:best",),
+            "method nms:best: rank is one of identity, dataset, confusable, central, twin, random; got best",
+        ),
+        (("nms:7",), "method nms:7: min_threshold must be from -1 to 1, got 7"),
     ],
 )
 def test_methods_that_are_none(methods, message, data):

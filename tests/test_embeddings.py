@@ -149,9 +149,10 @@ def test_a_damaged_shard(store, where, what):
     path.unlink()
     if what != "gone":
         path.write_bytes(data[:-5] if what == "cut" else b"junk")
+    left = metadata_path(store, 2) if metadata_path(store, 2).exists() else "what is left of it"
     assert refusal(Embeddings.open, store) == (
         f"shard 2 of {store} is missing or damaged; "
-        f"delete {metadata_path(store, 2)} and run facecore embed again, it redoes only that shard"
+        f"delete {left} and run facecore embed again, it redoes only that shard"
     )
 
 
@@ -205,6 +206,17 @@ def test_an_imported_store_without_meta_json_is_not_embedded_again(store):
     assert refusal(Embeddings.open, store) == f"{store} is no whole store, meta.json is missing; {again}"
     metadata_path(store, 0).write_bytes(b"")  # which tells no more
     assert refusal(Embeddings.open, store) == f"{store} is no whole store, meta.json is missing; {WRITE_AGAIN}"
+
+
+def test_a_store_of_nobody(tmp_path):
+    def nobody(**facts):
+        write_meta(tmp_path, facts, dimension=8, shards=0)
+        return refusal(Embeddings.check_faces, Embeddings.open(tmp_path))
+
+    (tmp_path / "img_emb").mkdir()
+    rejected = f"{tmp_path} holds no faces; see {tmp_path / 'rejected.parquet'} for why"
+    assert nobody() == nobody(rejected=2) == nobody(rejected=1, forgotten=3) == rejected
+    assert nobody(rejected=0, forgotten=3) == f"{tmp_path} holds no faces; all were forgotten, so choose another"
 
 
 def test_an_imported_store_is_not_embedded_again(store):

@@ -13,6 +13,7 @@ from test_report import DROPPED, EVIL, KEPT, gone, row, torn_inside, write_subse
 
 from facecore.cli import main
 from facecore.errors import DataError
+from facecore.forget import forget
 from facecore.manifest import provenance_of, with_provenance
 from facecore.report import explain
 from facecore.select import Nms, dropped_path, select, take, write_order
@@ -200,6 +201,26 @@ def test_a_name_is_taken_as_it_is(subset):
     assert said(f"{EVIL}/1", subset)[1].startswith(f"{EVIL}/1 was dropped: near-duplicate\n")
 
 
+def test_a_subset_without_its_dropped_faces(subset):
+    dropped_path(subset).unlink()
+    assert said("bob/1", subset) == (
+        1,
+        f"Error: no {dropped_path(subset)}, which lists the dropped faces of a subset; put it back beside that, "
+        "or run facecore nms again\n",
+    )
+
+
+def test_a_store_of_which_faces_were_forgotten(tmp_path):
+    store, subset = write_store(tmp_path / "embeddings", [random_faces(0, [3, 3])]), tmp_path / "subset.parquet"
+    select(store, Nms(), keep=1, out=subset)
+    forget(["p001"], stores=[store], manifests=[subset], receipt=tmp_path / "receipt.json")
+    assert said("p000/0000", subset, "--embeddings", store) == (
+        1,
+        f"Error: {store} is not, or no longer, the store that {subset} was selected from: faces were forgotten; "
+        "leave --embeddings out\n",
+    )
+
+
 def test_a_rejected_face_and_a_foreign_store(subset, tmp_path):
     store = write_store(tmp_path / "embeddings", [random_faces(0, [3])])
     assert said("p000/0000", subset, "--embeddings", store) == (
@@ -219,7 +240,7 @@ def test_a_rejected_face_and_a_foreign_store(subset, tmp_path):
 def test_what_is_no_subset(tmp_path):
     assert said("a", tmp_path / "none.parquet") == (
         1,
-        f"Error: no {tmp_path / 'none.parquet'}; facecore nms writes a subset and its dropped faces together\n",
+        f"Error: no manifest at {tmp_path / 'none.parquet'}; facecore nms writes one\n",
     )
     for name in ("list.parquet", "list.dropped.parquet"):
         pq.write_table(pa.table({"face_id": ["a"]}), tmp_path / name)

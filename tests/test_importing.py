@@ -458,20 +458,20 @@ def test_no_input_is_replaced(tmp_path):
     vectors, labels, out = vectors_path(store, 0), metadata_path(store, 0), tmp_path / "x" / ".." / "store"
     mine = as_npy(tmp_path / "mine.npy", unit(5))
     for inputs, line in (
-        ((store, None, None), f"{store} is {out}"),
-        ((vectors, labels, None), f"{vectors} lies in {out}"),
-        ((mine, labels, None), f"{labels} lies in {out}"),
-        ((mine, mine, store / "img_emb"), f"{store / 'img_emb'} lies in {out}"),
+        ((store, None, None), "is what is imported, and"),
+        ((vectors, labels, None), f"holds {vectors}, which is imported, and"),
+        ((mine, labels, None), f"holds {labels}, which is imported, and"),
+        ((mine, mine, store / "img_emb"), f"holds {store / 'img_emb'}, which is imported, and"),
     ):
         source, names, images = inputs
         assert refusal(source, out, ImportOptions(), labels=names, images=images, overwrite=True) == (
-            f"{line}, which would be replaced; choose another --out"
+            f"{out} {line} would be replaced; choose another --out"
         )
     killed = tmp_path / "store.part" / "replaced"  # between the two renames
     killed.parent.mkdir()
     store.rename(killed)
     assert refusal(killed, store, ImportOptions()) == (
-        f"{killed} lies in {killed.parent}, which would be replaced; choose another --out"
+        f"{killed.parent} holds {killed}, which is imported, and would be replaced; choose another --out"
     )
     assert Embeddings.open(killed).sha256 == before
 
@@ -598,6 +598,11 @@ def test_what_the_bytes_of_a_vector_are(tmp_path):
     )
     import_vectors(path, out, ImportOptions(dtype="float32"), overwrite=True)
     check_store(out, long.astype(np.float64), names)
+    for dtype, other in (("float16", "float32"), ("float32", "float16")):
+        write(unit(30, 64, dtype=dtype))  # read as the other, all of it would be finite, but nonsense
+        assert refusal(path, out, ImportOptions(dtype=other), overwrite=True) == (
+            f"{path}: column v holds vectors of unit length as {dtype}, not as {other}; leave --dtype out"
+        )
     write(long[:, :5].astype(np.float16))  # 10 bytes are no floats
     import_vectors(path, out, ImportOptions(), overwrite=True)
     check_store(out, long[:, :5].astype(np.float16).astype(np.float64), names)
@@ -606,12 +611,22 @@ def test_what_the_bytes_of_a_vector_are(tmp_path):
     )
 
 
+@pytest.mark.parametrize("option", ["identity_column", "face_id_column", "source_column"])
+def test_vectors_are_no_names(option, tmp_path):
+    path = tmp_path / "in.parquet"
+    pq.write_table(people(3, 1).append_column("v", pa.array([[1.0], [2.0], [3.0]])), path)
+    assert refusal(path, tmp_path / "s", ImportOptions(**{option: "v"}), error=OptionError) == (
+        f"{option} is the column of names, but v holds the vectors; name another"
+    )
+
+
 def test_vectors_of_two_networks(tmp_path):
     path, names = tmp_path / "in.parquet", people(3, 1)
     for column, what in (([[1.0], [2.0], [3.0, 4.0]], "2 numbers, but the first has 1"),):
         pq.write_table(names.append_column("v", pa.array(column)), path)
         assert refusal(path, tmp_path / "s", ImportOptions()) == (
-            f"{path}: column v: row 2, counted from 0, has a vector of {what}; all must come from one network"
+            f"{path}: column v: row 2, counted from 0, has a vector of {what}; "
+            "all must come from one network, so leave the row out"
         )
     clip = clip_retrieval(tmp_path / "clip", unit(50), people(50, 7))
     np.save(clip / "img_emb" / "img_emb_1.npy", unit(20, 8))
@@ -644,8 +659,14 @@ def test_what_is_no_input(tmp_path):
     out, options, here = tmp_path / "s", ImportOptions(), tmp_path / "in"
     assert refusal(here, out, options) == f"no vectors at {here}; {FORMS}"
     here.mkdir()
-    line = f"{here} holds no vectors; {FORMS}"
+    line = f"{here} is none of the forms that are read; {FORMS}"
     assert refusal(here, out, options) == line
+    archive = tmp_path / "v.npz"
+    np.savez(archive, unit(3))
+    for labels in (None, archive):  # to leave the labels out would not help
+        assert refusal(archive, out, options, labels=labels) == (
+            f"{archive} is none of the forms that are read; {FORMS}"
+        )
     (here / "img_emb").mkdir()
     assert refusal(here, out, options) == f"{here / 'img_emb'} holds no img_emb_N.npy; give another folder"
     np.save(here / "img_emb" / "img_emb_3.npy", unit(3))

@@ -326,6 +326,12 @@ def test_a_benchmark_of_another_network_or_none(pictures, tmp_path):
         f"{tmp_path / 'others'} and {store} are of two networks, so cosines between them mean nothing; "
         "embed one of them again",
     )
+    (tmp_path / "others" / "meta.json").unlink()  # still a store, whatever the network
+    assert refusal(open_benchmark, Against(tmp_path / "others"), data) == (
+        "DataError",
+        f"{tmp_path / 'others'} is no whole store, meta.json is missing; "
+        "run facecore embed again, with --overwrite if it refuses",
+    )
     unsaid = stored(tmp_path / "unsaid", [unit(np.ones((2, 4)))])
     assert refusal(open_benchmark, Against(images, model), Embeddings.open(unsaid)) == (
         "DataError",

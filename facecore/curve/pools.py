@@ -87,7 +87,12 @@ class Store:
             given["seed"] = seed
         if self.min_per_identity is not None:
             given["min_per_identity"] = self.min_per_identity
-        return made(**given)
+        try:
+            return made(**given)
+        except OptionError as error:
+            if not ways:
+                raise
+            raise OptionError(f"method {method}: {error}") from error
 
     @property
     def faces(self) -> int:

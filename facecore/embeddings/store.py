@@ -79,9 +79,8 @@ class Embeddings:
             head = read_npy_header(there)
             rows = pq.read_metadata(for_arrow(described)).num_rows
         except (OSError, ValueError, pa.ArrowException):
-            raise DataError(
-                f"shard {number} of {self.path} is missing or damaged; {self._again(str(described))}"
-            ) from None
+            left = str(described) if described.exists() else "what is left of it"
+            raise DataError(f"shard {number} of {self.path} is missing or damaged; {self._again(left)}") from None
         if head.shape[1:] != (self.dimension,) or head.dtype != np.float16 or not head.c_order:
             raise DataError(
                 f"{there} has the shape {head.shape} of {head.dtype}, but meta.json says {self.dimension} "
@@ -136,6 +135,13 @@ class Embeddings:
     def sha256(self) -> str:
         """The sha256 of what the store holds, which does not depend on how it was cut into shards."""
         return str(self.meta["content"])
+
+    def check_faces(self) -> None:
+        """Raise DataError if the store holds no faces."""
+        if not self.rows:
+            gone = bool(self.meta.get("forgotten")) and not self.meta.get("rejected")
+            why = "all were forgotten, so choose another" if gone else f"see {self.path / 'rejected.parquet'} for why"
+            raise DataError(f"{self.path} holds no faces; {why}")
 
     def __len__(self) -> int:
         return len(self.meta["shards"])

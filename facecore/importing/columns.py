@@ -51,19 +51,22 @@ class Layout:
         width = int(widths(sample)[0])
         if not holds_bytes(sample.type):
             return cls(width, None)
-        fitting = [cls(width, np.dtype(name)) for name in DTYPES if dtype in (None, name)]
-        fitting = [layout for layout in fitting if width % layout.itemsize == 0]
-        if not fitting:
+        layouts = {name: cls(width, np.dtype(name)) for name in DTYPES}
+        fitting = {name: layout for name, layout in layouts.items() if width % layout.itemsize == 0}
+        if not fitting.keys() & {dtype or "float16"}:
             raise DataError(
                 f"{where} has {width:,} bytes a row, no whole number of {dtype or 'floats'}; change --dtype"
             )
-        if len(fitting) > 1:
-            # read as the other, no vector keeps unit length: pairs of halves are floats near zero, and half of a float
-            # is anything, 1 in 32 not even finite
-            fitting = [layout for layout in fitting if _mostly_unit(layout.vectors(sample, where=where, row=0))]
-        if len(fitting) != 1:
+        # read as the other, no vector keeps unit length: pairs of halves are floats near zero, and half of a float
+        # is anything, 1 in 32 not even finite
+        unit = [name for name, layout in fitting.items() if _mostly_unit(layout.vectors(sample, where=where, row=0))]
+        if dtype is not None:
+            if unit and dtype not in unit:
+                raise DataError(f"{where} holds vectors of unit length as {unit[0]}, not as {dtype}; leave --dtype out")
+            return fitting[dtype]
+        if len(found := unit if len(fitting) > 1 else list(fitting)) != 1:
             raise DataError(f"{where} has {width:,} bytes a row, of float16 or of float32; say which by --dtype")
-        return fitting[0]
+        return fitting[found[0]]
 
     def vectors(self, column: pa.Array, *, where: str, row: int) -> Raw:
         """The vectors of a column, (n, dimension); a null vector is NaN, and so is a null number.
@@ -76,7 +79,7 @@ class Layout:
             first, unit = int(wrong.argmax()), "numbers" if self.dtype is None else "bytes"
             raise DataError(
                 f"{where}: row {row + first:,}, counted from 0, has a vector of {widths(column)[first]:,} {unit}, "
-                f"but the first has {self.width:,}; all must come from one network"
+                f"but the first has {self.width:,}; all must come from one network, so leave the row out"
             )
         if self.dtype is None:
             values = column.flatten().to_numpy(zero_copy_only=False)  # without what a null holds

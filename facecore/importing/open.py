@@ -22,11 +22,12 @@ def open_source(vectors: Path, labels: Path | None, options: ImportOptions) -> S
         if labels is None:
             raise OptionError(f"nothing says whose faces are in {vectors}; add --labels FILE")
         return Arrays([(vectors, labels)], options)
+    numbered = (vectors / "img_emb").is_dir()
+    files = sorted(vectors.glob("*.parquet")) if vectors.is_dir() else [vectors]
+    if not numbered and (not files or files[0].suffix != ".parquet"):
+        raise DataError(f"{vectors} is none of the forms that are read; {FORMS}")
     if labels is not None:
         raise OptionError(f"labels describe a .npy file, but {vectors} is none; leave --labels out")
-    if (vectors / "img_emb").is_dir():
+    if numbered:
         return Arrays(numbered_pairs(vectors), options)
-    files = sorted(vectors.glob("*.parquet")) if vectors.is_dir() else [vectors]
-    if not files or files[0].suffix != ".parquet":
-        raise DataError(f"{vectors} holds no vectors; {FORMS}")
     return Tables(files, options)

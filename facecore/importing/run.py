@@ -107,8 +107,9 @@ def _check_folders(out: Path, inputs: Sequence[Path], *, overwrite: bool) -> Non
         raise DataError(f"{out} holds other files and is not an embedding store; choose another --out")
     for folder, source in product((out, work), inputs):
         if folder.resolve() in (source.resolve(), *source.resolve().parents):
-            where = "is" if folder.resolve() == source.resolve() else "lies in"
-            raise DataError(f"{source} {where} {folder}, which would be replaced; choose another --out")
+            itself = folder.resolve() == source.resolve()
+            what = "is what is imported, and" if itself else f"holds {source}, which is imported, and"
+            raise DataError(f"{folder} {what} would be replaced; choose another --out")
     if there and not overwrite:
         shutil.rmtree(work, ignore_errors=True)  # after a run that was killed when all was done
         raise DataError(f"{out} exists; choose another --out, or add --overwrite to replace it")

@@ -26,6 +26,9 @@ class Tables:
         self._column = _vector_column(schema, options.vector_column, first)
         if options.dtype is not None and not holds_bytes(schema.field(self._column).type):
             raise OptionError(f"dtype is of the bytes in a binary column, but {self._column} is a list; leave it out")
+        for flag in ("identity_column", "face_id_column", "source_column"):
+            if getattr(options, flag) == self._column:
+                raise OptionError(f"{flag} is the column of names, but {self._column} holds the vectors; name another")
         self.names = Names.among(schema.remove(schema.get_field_index(self._column)), options, first)
         self.rows = sum(map(_rows, files))
         self._layout = Layout.of(self._sample(), options.dtype, self._where(first))

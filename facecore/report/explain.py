@@ -84,6 +84,11 @@ def _store_of(subset: Subset, path: Path) -> Embeddings:
     store = Embeddings.open(path)
     if subset.made.stage == UNKNOWN:
         raise DataError(f"{subset.path} has no record of the store it was selected from; leave --embeddings out")
+    if "forgotten" in store.meta and subset.made.inputs.get("embeddings") != store.sha256:
+        raise DataError(
+            f"{path} is not, or no longer, the store that {subset.path} was selected from: faces were forgotten; "
+            "leave --embeddings out"
+        )
     if subset.made.inputs.get("embeddings") != store.sha256:
         raise DataError(
             f"{path} is not the store that {subset.path} was selected from; give --embeddings that one, or leave it out"

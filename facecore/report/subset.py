@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from facecore.errors import DataError
-from facecore.manifest import COLUMNS, provenance_of
+from facecore.manifest import COLUMNS, missing, provenance_of
 from facecore.parquet import check_expansion
 from facecore.progress import progress
 from facecore.provenance import Provenance
@@ -77,14 +77,14 @@ class Subset:
             if file.is_dir():
                 raise DataError(f"{file} is a folder; give a subset, which is a Parquet file, such as subset.parquet")
             if not file.is_file():
-                raise DataError(f"no {file}; facecore nms writes a subset and its dropped faces together")
+                raise missing(file)
             check_permitted(file)
             try:
                 names = pq.read_schema(file).names
             except (pa.ArrowException, OSError) as error:
                 raise DataError(f"{file} is not a whole Parquet file; run facecore nms again") from error
-            if missing := [name for name in columns if name not in names]:
-                raise DataError(f"{file} has no column {missing[0]}, so no selection wrote it; give a subset of nms")
+            if absent := [name for name in columns if name not in names]:
+                raise DataError(f"{file} has no column {absent[0]}, so no selection wrote it; give a subset of nms")
             if file == path and _is_taken(path):
                 raise without_dropped(path)
         return cls(path)

@@ -57,7 +57,7 @@ def open_benchmark(against: Against, data: Embeddings) -> Benchmark:
     no benchmark, if it was embedded by another network, or if one of its faces has no vector.
     """
     path = against.path
-    if (path / "meta.json").is_file():
+    if (path / "meta.json").is_file() or (path / "img_emb").is_dir():
         if against.model is not None:
             raise OptionError(f"{path} is an embedding store; leave out --model, which is for images")
         return _of_store(Embeddings.open(path), data)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from facecore.centres import identity_centres
 from facecore.embeddings import Buffers, Embeddings, Piece
-from facecore.errors import DataError, OptionError
+from facecore.errors import OptionError
 from facecore.grid import on_grid
 from facecore.manifest import RowGroups, dropped_path
 from facecore.parallel import cores, in_order
@@ -77,8 +77,7 @@ def overlap(
     others = [drop, dropped_path(drop)] if drop else []
     refuse_to_overwrite(out, *others, overwrite=overwrite, inputs=[store, against.path])
     faces = Embeddings.open(store)
-    if not faces.rows:
-        raise DataError(f"{store} holds no faces; see {store / 'rejected.parquet'} for why")
+    faces.check_faces()
     benchmark = open_benchmark(against, faces)
     people, images = _identities(faces, benchmark, options, threads), _images(faces, benchmark, options, threads)
     stays = _others(faces, people, images)

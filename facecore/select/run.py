@@ -11,7 +11,7 @@ import numpy as np
 
 from facecore.embeddings import Buffers, Embeddings, Piece
 from facecore.embeddings.store import PIECE_ROWS
-from facecore.errors import DataError, OptionError
+from facecore.errors import OptionError
 from facecore.grid import LEVELS
 from facecore.manifest import check_manifest_path
 from facecore.parallel import cores, in_order
@@ -100,8 +100,7 @@ class Job:
         check_room(self.out, self.store, overwrite=overwrite)
         check_manifest_path(self.out)
         faces = Embeddings.open(self.store)
-        if faces.rows == 0:
-            raise DataError(f"{self.store} holds no faces; see {self.store / 'rejected.parquet'} for why")
+        faces.check_faces()
         return faces
 
     def target(self, faces: Embeddings) -> Target | None:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from facecore.embeddings import Embeddings
 from facecore.errors import DataError
 from facecore.grid import STEPS
-from facecore.manifest import unreadable
+from facecore.manifest import missing, unreadable
 from facecore.parquet import check_expansion
 from facecore.select.audit.report import Findings
 
@@ -78,14 +78,14 @@ class _Stream:
         if path.is_dir():
             raise DataError(f"{path} is a folder; audit a file as facecore nms or select wrote it")
         if not path.is_file():
-            raise DataError(f"no manifest at {path}; a subset and its dropped faces lie side by side")
+            raise missing(path)
         try:
             check_expansion(path)
             file = pq.ParquetFile(path)
         except (pa.ArrowException, OSError):
             raise unreadable(path) from None
-        if missing := [name for name in columns if name not in file.schema_arrow.names]:
-            raise DataError(f"{path} has no column {missing[0]}; audit a file as facecore nms or select wrote it")
+        if absent := [name for name in columns if name not in file.schema_arrow.names]:
+            raise DataError(f"{path} has no column {absent[0]}; audit a file as facecore nms or select wrote it")
         self._batches = file.iter_batches(columns=list(columns))
         self._waiting = self._schema.empty_table()
 
