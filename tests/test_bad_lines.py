@@ -5,6 +5,7 @@ import pickle
 import re
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -111,6 +112,12 @@ def lost():
     return "nms --keep 1 --overwrite"
 
 
+def another():
+    path = Path("embeddings/img_emb/img_emb_00000.npy")
+    np.save(path, -np.load(path))  # of unit length, and as near to each other as before
+    return "nms --keep 1 --overwrite"
+
+
 CAUSES = {
     "images lie beside the folders of people": loose,
     "a name is not UTF-8": not_utf8,
@@ -124,6 +131,7 @@ CAUSES = {
     "a file is not what its name says": misnamed,
     "a `.bin` or checkpoint would run code": evil,
     "a shard of a store is lost": lambda: selected(then=lost),
+    "a shard is another store's, or another network's": lambda: selected(then=another),
     "the store is elsewhere": lambda: selected(then=audited),
     "the output exists": lambda: selected(then=lambda: "nms --keep 1"),
     "other options than the run that was stopped": lambda: selected(then=lambda: EMBED.format("faces") + " --flip"),
