@@ -1,6 +1,6 @@
 """Where suppression chooses better than chance: the places of a result of which_rank.py, by their t*."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,13 +28,18 @@ class Place(NamedTuple):
         return float(self.nms["max_cosine"])
 
 
+def longest(rows: Sequence[Mapping[str, Any]]) -> int:
+    """The steps of the longest training of nms; of any, where that was not run: others may be looked at for longer."""
+    return max((row["method"] == Nms.name, row["steps"]) for row in rows)[1] if rows else 0
+
+
 def places(result: Result) -> list[Place]:
     """Every fraction of every pool, at its longest training; without those that are fewer faces than people."""
     found = []
     for pool in result["pools"]:
         for keep in sorted({row["keep"] for row in pool["rows"]}, reverse=True):
             at = [row for row in pool["rows"] if row["keep"] == keep and row["min_per_identity"] != 0]
-            steps = max((row["steps"] for row in at), default=0)
+            steps = longest(at)
             by_method = {row["method"]: row for row in at if row["steps"] == steps and "above_random" in row}
             if Nms.name in by_method:
                 found.append(Place(pool["pool"], by_method[Nms.name], by_method.get(GUARDED)))

@@ -116,7 +116,7 @@ def _decides(result: Result) -> list[str]:
     """A column a pool, for its longest training on DECIDES of the faces: what random ones teach, and methods add."""
     places = []
     for pool in result["pools"]:
-        steps = max((of["steps"] for of in pool["rows"] if of["keep"] == DECIDES), default=None)
+        steps = above_chance.longest([of for of in pool["rows"] if of["keep"] == DECIDES])
         at = {of["method"]: of for of in pool["rows"] if of["keep"] in (DECIDES, 1) and of["steps"] == steps}
         if RANDOM in at:
             places.append((pool["pool"], at))

@@ -107,7 +107,7 @@ def test_the_longest_training_on_60_percent_decides():
         row("nms", 0.6, 10, 82, max_cosine=0.9, **more),
         row("nms:twin", 0.6, 10, 81, **noise, above_nms=-1.0, above_nms_half=0.5),
     ]
-    older = [row("random", 0.6, 5, 70), row("nms", 0.6, 5, 60, **noise)]
+    older = [row("random", 0.6, 5, 70), row("nms", 0.6, 5, 60, **noise), row("random", 0.6, 40, 99)]  # no nms at 40
     other = [row("random", 0.6, 30, 75), row("herding", 0.6, 30, 75.2, **noise, **fair), row("random", 0.2, 40, 50)]
     pools = [("one", [*one, *older]), ("other", other), ("no 60 percent", [row("random", 0.2, 40, 50)])]
     result = {
