@@ -599,7 +599,7 @@ def test_what_the_bytes_of_a_vector_are(tmp_path):
     import_vectors(path, out, ImportOptions(dtype="float32"), overwrite=True)
     check_store(out, long.astype(np.float64), names)
     for dtype, other in (("float16", "float32"), ("float32", "float16")):
-        write(unit(30, 64, dtype=dtype))  # read as the other, all of it would be finite, but nonsense
+        write(unit(30, 64, dtype=dtype))  # read as the other, what is finite would be nonsense
         assert refusal(path, out, ImportOptions(dtype=other), overwrite=True) == (
             f"{path}: column v holds vectors of unit length as {dtype}, not as {other}; leave --dtype out"
         )
