@@ -414,6 +414,20 @@ def test_a_few_may_be_gone(tmp_path, gone, fits):
         )
 
 
+@pytest.mark.parametrize("dropped", [True, False])
+def test_the_dropped_faces_of_a_subset_are_told_from_the_kept(images, tmp_path, caplog, dropped):
+    path = tmp_path / "taken.parquet"
+    faces = open_dataset(images).faces
+    more = {"rival": ["x"] * len(faces), "reason": ["trimmed"] * len(faces)} if dropped else {}
+    for name, values in more.items():
+        faces = faces.append_column(name, [values])
+    write_manifest(faces, path, Provenance("test"))
+    with caplog.at_level(logging.WARNING, "facecore"):
+        assert len(open_dataset(path, images=images)) == len(faces)
+    told = f"{path} lists the faces that were dropped, not those kept; these are in the manifest beside it"
+    assert caplog.messages == [told] * dropped
+
+
 def test_a_recordio_manifest_of_another_data_set(tmp_path):
     root = write_records(tmp_path / "rec", insightface([[b"x"] * 3]))
     faces = manifest_table({"face_id": ["1", "17"], "identity": ["0", "0"], "source": ["1", "17"]})

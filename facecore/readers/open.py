@@ -80,6 +80,8 @@ def open_dataset(path: Path, *, format: str = "auto", images: Path | None = None
 
 def _open_manifest(path: Path, images: Path | None) -> Dataset:
     faces, facts = listed_faces(path)
+    if {"rival", "reason"} <= set(faces.column_names):
+        log.warning("%s lists the faces that were dropped, not those kept; these are in the manifest beside it", path)
     root = images or (located(facts["root"]) if "root" in facts else None)
     if root is None:
         raise DataError(f"{path} does not say where its images are; add --images ROOT")
