@@ -361,9 +361,9 @@ def test_options_that_are_none(options, message, data, tmp_path):
         (("nms", "nms"), "name one method or more, each once; got nms,nms"),
         (
             ("best",),
-            "no method best; there are nms, random, random-per-identity, random-identities, kcenter, herding, "
-            "facility-location, central, sparse, semdedup, diffprob, and ways of nms as nms:twin, nms:0.9 or "
-            "nms:twin:0.9:nested",
+            "no method best; there are nms, random, random-per-identity, random-identities, largest-identities, "
+            "kcenter, herding, facility-location, central, sparse, semdedup, diffprob, and ways of nms as nms:twin, "
+            "nms:0.9 or nms:twin:0.9:nested",
         ),
         (
             ("nms:best",),

@@ -174,13 +174,34 @@ def test_all_of_an_identity_or_nothing(tmp_path):
         left -= stay[who]
 
 
-@pytest.mark.parametrize("name", ["random", "random-per-identity", "random-identities"])
+@pytest.mark.parametrize("keep", [0.1, 0.3, 0.5, 0.62, 0.8, 0.99])
+def test_the_largest_identities_stay_and_of_equals_who_drew_lowest(keep, tmp_path):
+    sizes = [4, 1, 9, 1, 7, 4, 3, 1, 40, 2, 1, 4, 100, 101]
+    shard, store = stored(tmp_path, random_faces(0, sizes))
+    drawn, left = draws(0, 0, len(sizes)), faces_to_keep(keep, sum(sizes))
+    stay = whose_stay(shard, store, "largest-identities", keep)
+    for who in sorted(range(len(sizes)), key=lambda who: (-sizes[who], drawn[who])):
+        assert stay[who] == min(sizes[who], left)
+        left -= stay[who]
+
+
+def test_of_many_of_one_size_all_but_one_are_whole(tmp_path):
+    """Two hundred of thirty faces have 35 levels of the threshold between them: the count is exact by their draws."""
+    shard, store = stored(tmp_path, random_faces(0, [30] * 200))
+    stay = np.array(whose_stay(shard, store, "largest-identities", 0.503))
+    order = np.argsort(draws(0, 0, 200), kind="stable")
+    assert stay[order].tolist() == [30] * 100 + [18] + [0] * 99
+
+
+@pytest.mark.parametrize("name", ["random", "random-per-identity", "random-identities", "largest-identities"])
 def test_another_seed_draws_other_faces(name, tmp_path):
     _, store = stored(tmp_path, random_faces(0, [20] * 8))
     assert kept_rows(store, SELECTORS[name](seed=1), 0.5) != kept_rows(store, SELECTORS[name](), 0.5)
 
 
-@pytest.mark.parametrize("name", ["random", "random-per-identity", "random-identities", "semdedup"])
+@pytest.mark.parametrize(
+    "name", ["random", "random-per-identity", "random-identities", "largest-identities", "semdedup"]
+)
 def test_a_seed_below_zero(name):
     with pytest.raises(OptionError) as error:
         SELECTORS[name](seed=-1)

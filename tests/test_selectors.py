@@ -17,7 +17,7 @@ from facecore.select.selector import KEPT, REASONS, prepare
 every_selector = pytest.mark.parametrize("cls", SELECTORS.values(), ids=SELECTORS.keys())
 
 # What these keep depends on where a face stands in the store, by a draw.
-BY_ROW = {"random", "random-per-identity", "random-identities", "semdedup"}
+BY_ROW = {"random", "random-per-identity", "random-identities", "largest-identities", "semdedup"}
 FILES = ("subset.parquet", "subset.dropped.parquet")
 
 

@@ -6,6 +6,7 @@ from facecore.select.diffprob import DiffProb
 from facecore.select.facility_location import FacilityLocation
 from facecore.select.herding import Herding
 from facecore.select.kcenter import KCenter
+from facecore.select.largest_identities import LargestIdentities
 from facecore.select.nms import Nms
 from facecore.select.order import take, write_order
 from facecore.select.pairs import share_of_pairs_above
@@ -23,6 +24,7 @@ SELECTORS: dict[str, type[Selector]] = {
     RandomFaces.name: RandomFaces,
     RandomPerIdentity.name: RandomPerIdentity,
     RandomIdentities.name: RandomIdentities,
+    LargestIdentities.name: LargestIdentities,
     KCenter.name: KCenter,
     Herding.name: Herding,
     FacilityLocation.name: FacilityLocation,
