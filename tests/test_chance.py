@@ -16,6 +16,7 @@ from facecore.errors import OptionError
 from facecore.grid import LEVELS, STEPS
 from facecore.select import Nms, dropped_path, faces_to_keep, select
 from facecore.select.audit import audit
+from facecore.select.largest_identities import LargestIdentities
 from facecore.select.ranks import draws
 from facecore.select.selector import KEPT, prepare
 
@@ -36,7 +37,7 @@ def rows(table):
 def oracle(path, sizes, keep, selector, border):
     """Who stays at the border; of them the floors by the lowest draws, then who drew the lowest, to the exact count."""
     _, kept, _ = run(path, [], Nms(min_per_identity=selector.min_per_identity), max_cosine=border / STEPS - 1)
-    drawn = np.floor(draws((1 << 64) - 1 - selector.seed, 0, sum(sizes)).astype(np.float64) * border)
+    drawn = np.floor(shares(sizes, kept, selector) * border)
     chosen, first = set(), 0
     for size in sizes:
         mine = sorted((row for row in rows(kept) if first <= row < first + size), key=lambda row: (drawn[row], row))
@@ -47,19 +48,33 @@ def oracle(path, sizes, keep, selector, border):
     return chosen | set(others[: faces_to_keep(keep, sum(sizes)) - len(chosen)])
 
 
-@settings(max_examples=60, deadline=None)
+def shares(sizes, kept, selector):
+    """What each face draws: by itself, or by its identity, which has more faces left the lower it draws."""
+    seed, n = (1 << 64) - 1 - selector.seed, len(sizes)
+    if selector.then == "random":
+        return draws(seed, 0, sum(sizes)).astype(np.float64)
+    drawn = draws(seed, 0, n).astype(np.float64)
+    if selector.then == "largest-identities":
+        left = np.array([max((kept.identity == f"p{who:03d}").sum(), 1) for who in range(n)])
+        drawn = 1 / (left + 1) + drawn * (1 / left - 1 / (left + 1))
+    return np.repeat(drawn, sizes)
+
+
+@settings(max_examples=100, deadline=None)
 @given(
+    then=st.sampled_from(["random", "random-identities", "largest-identities"]),
     seed=st.integers(0, 10**6),
     sizes=st.lists(st.integers(1, 12), min_size=1, max_size=6),
     keep=st.floats(0.1, 0.9),
     floor=st.integers(0, 2),
     min_threshold=st.sampled_from([0.3, 0.9, 1.0]),
 )
-def test_the_subset_is_that_of_the_oracle(tmp_path_factory, seed, sizes, keep, floor, min_threshold):
+def test_the_subset_is_that_of_the_oracle(tmp_path_factory, then, seed, sizes, keep, floor, min_threshold):
     path, faces = tmp_path_factory.mktemp("chance"), random_faces(seed, sizes, dimension=4)
+    floor = floor if then == "random" else 0
     assume(faces_to_keep(keep, len(faces)) >= max(1, sum(min(size, floor) for size in sizes)))
     plain, kept, _ = run(path, [faces], Nms(min_per_identity=floor), keep=keep)
-    selector = Nms(min_per_identity=floor, min_threshold=min_threshold, seed=seed)
+    selector = Nms(min_per_identity=floor, min_threshold=min_threshold, then=then, seed=seed)
     done, chosen, dropped = run(path, [faces], selector, keep=keep)
     assert (len(chosen), len(chosen) + len(dropped)) == (faces_to_keep(keep, len(faces)), len(faces))
     border = math.ceil((min_threshold + 1) * STEPS)
@@ -92,6 +107,46 @@ def test_of_a_burst_one_face_stays_and_of_different_ones_chance_takes_any(tmp_pa
     assert (np.abs(taken[[0, 5, 6, 7, 8, 9]] - 150) < 40).all()  # 3 of 6 a time: +- 9, a standard deviation
 
 
+def test_bursts_make_nobody_large(tmp_path):
+    """Ann has six copies of one face, Bob three faces and Cy two: half of all are Bob's, Cy's, and one."""
+    angles = [*[0] * 6, 0, 60, 120, 0, 90]
+    faces = shard_of(faces_at(*angles).vectors, "a" * 6 + "b" * 3 + "c" * 2)
+    selector = Nms(min_per_identity=0, min_threshold=0.9, then="largest-identities")
+    for keep, wanted in ((0.27, "bbb"), (0.45, "bbbcc"), (0.54, "abbbcc")):
+        _, kept, dropped = run(tmp_path, [faces], selector, keep=keep)
+        assert "".join("abc"[int(who[1:])] for who in kept.identity) == wanted
+        assert set(dropped.reason) <= {"near-duplicate", "trimmed"}
+    _, kept, _ = run(tmp_path, [faces], LargestIdentities(), keep=0.54)
+    assert set(kept.identity) == {"p000"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "line"),
+    [
+        ({"then": "best"}, "then is one of random, random-identities, largest-identities; got best"),
+        (
+            {"then": "largest-identities"},
+            "then largest-identities is for --min-threshold; add that, or leave --then out",
+        ),
+        (
+            {"then": "largest-identities", "min_threshold": 0.9},
+            "then largest-identities drops whole identities, but every identity keeps at least 1; "
+            "add --min-per-identity 0",
+        ),
+        (
+            {"then": "random-identities", "min_threshold": 0.9, "min_per_identity": 0, "min_share": 0.3},
+            "then random-identities drops whole identities, but every identity keeps at least 0.3 of its faces; "
+            "add --min-per-identity 0 and leave --min-share out",
+        ),
+    ],
+    ids=str,
+)
+def test_whole_identities_go_only_where_that_is_asked_for(asked, line):
+    with pytest.raises(OptionError) as error:
+        Nms(**asked)
+    assert str(error.value) == line
+
+
 @pytest.mark.parametrize("keep", [0.52, 0.55, 0.6, 0.75])
 def test_where_many_draw_the_same_the_count_and_the_floors_hold(keep, tmp_path):
     """Two opposite faces of each of thirty: with four levels below the border a quarter of them draws alike."""
@@ -107,6 +162,8 @@ def test_the_profile_counts_what_the_cut_keeps(tmp_path):
     store = Embeddings.open(write_store(tmp_path / "e", [random_faces(4, [9, 1, 16, 3, 25])]))
     for selector in (
         Nms(min_threshold=0.5),
+        Nms(min_threshold=0.5, min_per_identity=0, then="random-identities"),
+        Nms(min_threshold=0.5, min_per_identity=0, then="largest-identities", max_per_identity=9),
         Nms(min_threshold=0.5, min_per_identity=3, max_per_identity=7, min_centre_cosine=0.5, nested=True),
     ):
         cutter, shard = prepare(selector, store, threads=1), store.shard(0)
@@ -119,10 +176,11 @@ def test_the_profile_counts_what_the_cut_keeps(tmp_path):
 
 
 @pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("then", ["random", "largest-identities"])
 @pytest.mark.parametrize("keep", [0.2, 0.4, 0.6, 0.9])
-def test_large_identities_and_shards_change_nothing(keep, nested, tmp_path, monkeypatch):
+def test_large_identities_and_shards_change_nothing(keep, then, nested, tmp_path, monkeypatch):
     faces = random_faces(3, [5, 1, 90, 2, 30])
-    selector = Nms(min_threshold=0.6, nested=nested)
+    selector = Nms(min_threshold=0.6, min_per_identity=int(then == "random"), then=then, nested=nested)
     first = run(tmp_path / "small", [faces], selector, keep=keep)
     for name in ("cutting.WHOLE_ROWS", "large.WHOLE_ROWS"):
         monkeypatch.setattr(f"facecore.select.{name}", 4)
@@ -196,3 +254,10 @@ def test_what_is_printed_and_explained(tmp_path):
     assert dropped.reason.tolist() == ["trimmed"] * 4  # the copy of the first goes with it
     said = CliRunner().invoke(main, ["explain", "p000/0001", "--subset", str(out)])
     assert said.stdout.splitlines()[1] == f"{why}, or the one that it is too much like."
+    whole = [*alone, "--then", "largest-identities"]
+    CliRunner().invoke(main, list(map(str, whole)))
+    said = CliRunner().invoke(main, ["explain", drawn, "--subset", str(out)])
+    assert (
+        said.stdout.splitlines()[1]
+        == why.replace("chance took", "by --then largest-identities others came before") + "."
+    )

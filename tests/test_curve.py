@@ -384,6 +384,10 @@ def test_methods_that_are_none(methods, message, data):
         ("nms:twin", {"rank": "twin"}),
         ("nms:0.9", {"min_threshold": 0.9}),
         ("nms:nested", {"nested": True}),
+        (
+            "nms:0.9:largest-identities",
+            {"min_threshold": 0.9, "then": "largest-identities", "min_per_identity": 0},
+        ),
         ("nms:twin:0.9:nested", {"rank": "twin", "min_threshold": 0.9, "nested": True}),
     ],
 )

@@ -25,7 +25,8 @@ if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes
     "--methods",
     default="nms,random",
     show_default=True,
-    help="How to choose: METHODs of facecore select, nms:RANK, or nms:0.9, which is with that --min-threshold. "
+    help="How to choose: METHODs of facecore select, nms:RANK, nms:0.9, which is with that --min-threshold, or "
+    "nms:0.9:largest-identities, with that --then. "
     "All are compared with random.",
 )
 @click.option(

@@ -16,7 +16,9 @@ from facecore.manifest import read_manifest
 from facecore.provenance import sha256_of_file
 from facecore.select import SELECTORS, Nms, Selector, faces_to_keep, select, take
 
-_WAYS = re.compile(r"(:(?!nested$)(?P<rank>[a-z]+))?(:(?P<cosine>-?\d+(\.\d+)?))?(:(?P<nested>nested))?")
+_WAYS = re.compile(
+    r"(:(?!nested$)(?P<rank>[a-z]+))?(:(?P<cosine>-?\d+(\.\d+)?))?(:(?P<then>[a-z]+-[a-z-]+))?(:(?P<nested>nested))?"
+)
 RANDOM = "random"  # in SELECTORS: what every method is compared with
 
 
@@ -49,10 +51,10 @@ class Pool(Protocol):
 
 @dataclass(frozen=True)
 class Store:
-    """An embedding store; methods are names in SELECTORS, or nms with a rank, a min_threshold and nested, any of these.
+    """An embedding store; methods are names in SELECTORS, or nms in one of its ways, as nms:twin:0.9:nested.
 
-    These follow it in this order, as in nms:twin:0.9:nested or nms:0.9. min_per_identity None is each method's own;
-    min_share is the share of its faces that every identity keeps.
+    The ways are a rank, a min_threshold, then (largest-identities, say) and nested: any of these, in this order.
+    min_per_identity None is each method's own; min_share is the share of its faces that every identity keeps.
     """
 
     path: Path
@@ -81,6 +83,8 @@ class Store:
             given["rank"] = rank
         if cosine := found["cosine"]:
             given["min_threshold"] = float(cosine)
+        if then := found["then"]:
+            given |= {"then": then, "min_per_identity": 0}  # whole identities go
         if found["nested"]:
             given["nested"] = True
         if "seed" in {field.name for field in dataclasses.fields(cast(Any, made))}:

@@ -104,9 +104,9 @@ class Explanation:
         lowest, limit = self.subset.made.options.get("min_threshold"), self.subset.max_cosine
         if lowest is not None and limit is not None and limit < lowest + 1 / STEPS:
             taken = "it" if self.fate.suppression_cosine <= limit else "it, or the one that it is too much like"
-            return (
-                f"More faces stay at t* than were asked for, and --min-threshold has it no lower: chance took {taken}."
-            )
+            then = self.subset.made.options.get("then", "random")
+            by = "chance took" if then == "random" else f"by --then {then} others came before"
+            return f"More faces stay at t* than were asked for, and --min-threshold has it no lower: {by} {taken}."
         return "At t* a few faces too many stay; the last ones by rank go, so that the count is exact."
 
     def _about_the_rival(self, rival: str) -> str:

@@ -1,6 +1,6 @@
-"""Chance below a cosine: faces that are less near are no near-duplicates, only too many."""
+"""Below a cosine faces are no near-duplicates, only too many: chance draws who stays, or identities stay whole."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,15 +10,41 @@ import numpy.typing as npt
 from facecore.embeddings import Shard
 from facecore.grid import LEVELS
 from facecore.select.cutting import RankedCutter
+from facecore.select.largest_identities import LargestIdentities, size_shares
+from facecore.select.random_faces import RandomFaces
+from facecore.select.random_identities import RandomIdentities
 from facecore.select.ranks import draws
+from facecore.select.rivals import Shares
 from facecore.select.selector import KEPT, Cut, Profile
 
 _LAST_SEED = (1 << 64) - 1
 
 
+def _by_face(shard: Shard, stays: npt.NDArray[np.bool_], seed: int) -> Shares:
+    return draws(seed, shard.first, len(shard))
+
+
+def _by_identity(shard: Shard, stays: npt.NDArray[np.bool_], seed: int) -> Shares:
+    return np.repeat(draws(seed, shard.first_identity, shard.identities), np.diff(shard.starts))
+
+
+def _by_size(shard: Shard, stays: npt.NDArray[np.bool_], seed: int) -> Shares:
+    different = np.add.reduceat(stays, shard.starts[:-1], dtype=np.int64)
+    drawn = draws(seed, shard.first_identity, shard.identities)
+    return np.repeat(size_shares(np.maximum(different, 1), drawn), np.diff(shard.starts))
+
+
+# As the methods of these names, but among the faces that stay: the lower a face's share, the longer it does.
+SHARES: dict[str, Callable[[Shard, npt.NDArray[np.bool_], int], Shares]] = {
+    RandomFaces.name: _by_face,
+    RandomIdentities.name: _by_identity,
+    LargestIdentities.name: _by_size,
+}
+
+
 @dataclass(frozen=True)
 class ThenChance:
-    """A cutter that suppresses down to the level `border`; who stays there and at a lower level, too, is drawn.
+    """A cutter that suppresses down to the level `border`; who stays there and at a lower level, too, `then` says.
 
     A face that stays at the border draws a level below it, and stays at this and all above. As many of an identity as
     its floor stay at all levels: those that drew the lowest.
@@ -27,6 +53,7 @@ class ThenChance:
     suppression: RankedCutter
     border: int
     seed: int
+    then: str = RandomFaces.name  # one of SHARES
 
     def facts(self) -> Mapping[str, Any]:
         """What was found out on the way."""
@@ -66,9 +93,10 @@ class ThenChance:
         """
         sizes = np.diff(shard.starts)
         floors = self.suppression.limits.floors(sizes)
-        shares = draws(_LAST_SEED - self.seed, shard.first, len(shard)).astype(np.float64)
-        drawn = (shares * self.border).astype(np.int64)
-        drawn[self.suppression.cut(shard, self.border).fates.reason != KEPT] = LEVELS
+        stays = self.suppression.cut(shard, self.border).fates.reason == KEPT
+        shares = SHARES[self.then](shard, stays, _LAST_SEED - self.seed).astype(np.float64)
+        drawn = np.minimum(shares * self.border, self.border - 1).astype(np.int64)
+        drawn[~stays] = LEVELS
         identity = np.repeat(np.arange(len(sizes)), sizes)
         order = np.lexsort((drawn, identity))  # stable: a tie goes to the earlier row
         place = np.arange(len(shard)) - shard.starts[identity]

@@ -7,7 +7,7 @@ from typing import ClassVar
 from facecore.errors import OptionError
 from facecore.grid import STEPS
 from facecore.search import check_search
-from facecore.select.chance import ThenChance
+from facecore.select.chance import SHARES, ThenChance
 from facecore.select.cutting import RankedCutter
 from facecore.select.local import GREEDY, NESTED
 from facecore.select.ranks import RANKS, RankOptions
@@ -32,15 +32,19 @@ class Nms(Limits):
     min_threshold: float | None = field(
         default=None,
         metadata={
-            "help": "Where --keep asks for a lower t* than this, it is this, and who else goes is drawn: what is less "
-            "near is no near-duplicate."
+            "help": "Where --keep asks for a lower t* than this, it is this, and --then says who else goes: what is "
+            "less near is no near-duplicate."
         },
+    )
+    then: str = field(
+        default="random",
+        metadata={"help": "Who of those stays: as by these METHODs of facecore select, " + ", ".join(SHARES)},
     )
     neighbours: int = field(
         default=10, metadata={"help": "Centres of other identities that the ranks dataset and confusable look at."}
     )
     search: str = field(default="auto", metadata={"help": "How those are found: auto, exact, shortlist or torch."})
-    seed: int = field(default=0, metadata={"help": "Of the rank random, of --min-threshold's draw, of the search."})
+    seed: int = field(default=0, metadata={"help": "Of the rank random, of --then, of the search."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,9 +55,23 @@ class Nms(Limits):
         check_search(self.search, self.seed)
         if self.min_threshold is not None and not -1 <= self.min_threshold <= 1:
             raise OptionError(f"min_threshold must be from -1 to 1, got {self.min_threshold:g}")
+        self._check_then()
         for name, default in (("neighbours", 10), ("search", "auto")):
             if self.rank not in ("dataset", "confusable") and getattr(self, name) != default:
                 raise OptionError(f"{name} is of the ranks dataset and confusable, not of {self.rank}; leave it out")
+
+    def _check_then(self) -> None:
+        if self.then not in SHARES:
+            raise OptionError(f"then is one of {', '.join(SHARES)}; got {self.then}")
+        if self.then == "random":
+            return
+        if self.min_threshold is None:
+            raise OptionError(f"then {self.then} is for --min-threshold; add that, or leave --then out")
+        if self.min_per_identity or self.min_share:
+            raise OptionError(
+                f"then {self.then} drops whole identities, but every identity keeps at least {self.floor_in_words}; "
+                f"add --min-per-identity 0{' and leave --min-share out' if self.min_share else ''}"
+            )
 
     @property
     def limits(self) -> Limits:
@@ -69,4 +87,4 @@ class Nms(Limits):
         suppression = RankedCutter(NESTED if self.nested else GREEDY, ranking.of, self, ranking.facts)
         if self.min_threshold is None:
             return suppression
-        return ThenChance(suppression, math.ceil((self.min_threshold + 1) * STEPS), self.seed)
+        return ThenChance(suppression, math.ceil((self.min_threshold + 1) * STEPS), self.seed, self.then)
