@@ -80,7 +80,8 @@ def test_nms_says_how_many_pairs_are_as_near(tmp_path):
     asked = ["nms", "--keep", "0.6", "--embeddings", str(store), "--out", str(tmp_path / "kept.parquet")]
     assert CliRunner().invoke(main, asked).output.splitlines()[3:] == [
         "so many are no near-duplicates: random faces may teach as well or better; "
-        "raise --keep, or use --min-threshold 0.9",
+        "raise --keep, or use --min-threshold 0.9, where identities differ in size with --then largest-identities "
+        "--min-per-identity 0",
     ]
 
 

@@ -16,7 +16,10 @@ if TYPE_CHECKING:  # at run time each command imports its own stage: torch takes
 
 # In benchmarks/README.md nms was above random faces on no pool of whose pairs of one identity more are above t*.
 MANY_PAIRS = 0.4
-KEEP_MORE = "raise --keep, or use --min-threshold 0.9"
+KEEP_MORE = (
+    "raise --keep, or use --min-threshold 0.9, where identities differ in size with --then largest-identities "
+    "--min-per-identity 0"
+)
 
 
 @stage("nms", "facecore.select:Nms")
