@@ -14,6 +14,7 @@ from facecore.curve.options import ALL
 from facecore.curve.plot import COLOURS, INK, MARKERS, PALE, RANDOM_COLOUR, STYLE
 from facecore.curve.pools import RANDOM
 from facecore.provenance import written_whole
+from facecore.select import Nms
 
 ACROSS = 3  # panels side by side
 BESIDE = 0.005  # of a cosine: so far beside its neighbour a hollow point is seen
@@ -85,8 +86,10 @@ def _lines(rows: list[dict[str, Any]], steps: int) -> dict[str, list[dict[str, A
         if row["steps"] == steps and row["method"] != ALL:
             kept.setdefault(row["method"], []).append(row)
     at = {row["keep"] for row in kept.get(RANDOM, [])}
+    there = {method: {row["keep"] for row in of} for method, of in kept.items() if method != RANDOM}
     several = sorted(
-        method for method, of in kept.items() if method != RANDOM and len(at) > 1 and at <= {row["keep"] for row in of}
+        (method for method, of in there.items() if len(at) > 1 and at <= of),
+        key=lambda method: (method != Nms.name, method),  # one colour for nms in all panels
     )
     return {method: kept[method] for method in (*several, RANDOM)} if several else {}
 
