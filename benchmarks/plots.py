@@ -31,7 +31,7 @@ def which_rank(result: Mapping[str, Any], out: Path) -> None:
     with matplotlib.rc_context(STYLE):
         across = min(len(panels), ACROSS)
         down = -(-len(panels) // across)
-        figure = Figure(figsize=(4.7 * across, 3.7 * down), layout="constrained")
+        figure = Figure(figsize=(4.7 * across, 4.2 * down), layout="constrained")
         axes = figure.subplots(down, across, squeeze=False).flatten().tolist()
         for empty in axes[len(panels) :]:
             empty.remove()
@@ -95,7 +95,7 @@ def _lines(rows: list[dict[str, Any]], steps: int) -> dict[str, list[dict[str, A
 
 
 def _panel(axes: Axes, rows: list[dict[str, Any]], steps: int) -> None:
-    """A line a method, up to all faces at as many steps; all faces at more steps are a line across."""
+    """A line a method, up to all faces at as many steps; all faces for a fraction's epochs are a line across."""
     whole = {row["steps"]: row for row in rows if row["method"] == ALL}
     lines = _lines(rows, steps)
     for number, (method, of) in enumerate(lines.items()):
@@ -110,7 +110,7 @@ def _panel(axes: Axes, rows: list[dict[str, Any]], steps: int) -> None:
             linewidth=1.8,
             elinewidth=1.1,
             capsize=2.5,
-            label=f"{method}, {steps:,} steps",
+            label=method,
         )
         for row in shown:
             if row["method"] == method != RANDOM and row.get("max_cosine") is not None:
@@ -124,17 +124,19 @@ def _panel(axes: Axes, rows: list[dict[str, Any]], steps: int) -> None:
                     color=INK,
                     bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
                 )
-    for more in sorted(of for of in whole if of > steps):
+    kept = sorted({row["keep"] for of in lines.values() for row in of} | {1.0})
+    for more in sorted(whole.keys() & {round(steps / keep) for keep in kept if keep < 1}):
         label = f"all faces, {more:,} steps"
         axes.axhline(whole[more]["accuracy"], color=INK, linestyle=(0, (5, 3)), linewidth=1.1, label=label)
     axes.set_xscale("log")
-    kept = sorted({row["keep"] for of in lines.values() for row in of} | {1.0})
     axes.set_xticks(kept)
     axes.set_xlim(0.78 * kept[0], 1.08)  # room for what is written beside the leftmost points
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(axis="y", color=PALE, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.set_xlabel("faces kept, %; mean and 95 % interval over seeds", color=INK)
+    axes.set_xlabel(f"faces kept, %, {steps:,} steps; 95 % interval over seeds", color=INK)
     axes.set_ylabel("accuracy, %", color=INK)
-    axes.legend(frameon=False, loc="lower center")
+    axes.legend(
+        frameon=False, loc="upper center", columnspacing=1.0, bbox_to_anchor=(0.5, -0.16), ncols=2
+    )  # below: points are anywhere
