@@ -38,7 +38,10 @@ class Nms(Limits):
     )
     then: str = field(
         default="random",
-        metadata={"help": "Who of those stays: as by these METHODs of facecore select, " + ", ".join(SHARES)},
+        metadata={
+            "help": f"Who of those stays, as by these METHODs of facecore select: {', '.join(SHARES)}. Whole "
+            "identities want --min-per-identity 0."
+        },
     )
     neighbours: int = field(
         default=10, metadata={"help": "Centres of other identities that the ranks dataset and confusable look at."}
