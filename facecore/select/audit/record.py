@@ -92,7 +92,7 @@ class Record:
 
     @property
     def drawn(self) -> bool:
-        """Whether chance decides which of those that stay at t* are too many."""
+        """Whether a draw, or `then`, decides which of those that stay at t* are too many."""
         return self.keep is not None and self.min_threshold is not None and self.level == self.border
 
     def target(self, faces: int) -> int | None:

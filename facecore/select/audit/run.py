@@ -161,7 +161,7 @@ class _Pass:
             ("sparsity", record.rank not in ("identity", "central"), f"not recomputed for {record.rank}"),
             ("pairs", not record.suppresses, f"{record.method} does not promise it"),
             ("maximum", record.max_per_identity is None, "no maximum was asked for"),
-            ("trimmed", record.drawn, "not applied again, for they were drawn"),
+            ("trimmed", record.drawn, "not applied again: who stays below --min-threshold is taken as stated"),
         ):
             if left_out:
                 notes[name] = why
