@@ -295,6 +295,21 @@ def test_the_command_counts_who_was_nowhere(store, tmp_path):
     assert done.output.splitlines()[-1] == f"{tmp_path / 'r.json'}: receipt of 2 forgotten, and 1 who were nowhere"
 
 
+def test_who_stays_in_dropped_faces_that_are_elsewhere_is_said(store, tmp_path, caplog):
+    subset, elsewhere = tmp_path / "subset.parquet", tmp_path / "away" / "subset.dropped.parquet"
+    elsewhere.parent.mkdir()
+    dropped_path(subset).rename(elsewhere)
+    forget(["p000"], manifests=[subset], receipt=tmp_path / "r.json", dry_run=True)
+    assert caplog.messages == [
+        f"{subset} is without its dropped faces, in which people stay; name subset.dropped.parquet with --manifest"
+    ]
+    assert "p000" in rows_of(elsewhere)["identity"].to_pylist()
+    caplog.clear()
+    forget(["p000"], manifests=[subset, elsewhere], receipt=tmp_path / "r.json")
+    assert caplog.messages == []
+    assert "p000" not in rows_of(elsewhere)["identity"].to_pylist()
+
+
 def test_a_dry_run_touches_nothing(store, tmp_path):
     before = all_files(tmp_path)
     options = {"stores": [store], "manifests": [tmp_path / "subset.parquet"], "receipt": tmp_path / "r.json"}

@@ -351,6 +351,11 @@ def test_to_start_from_a_checkpoint(dataset, written, quick, tmp_path):
     with pytest.raises(ModelError) as error:
         train(dataset, tmp_path / "other", options(), init=tmp_path / "none.pt")
     assert line_of(error) == f"no checkpoint at {tmp_path}/none.pt; name a file that is there"
+    with pytest.raises(ModelError) as error:
+        train(dataset, tmp_path / "other", options(), init=written[0] / "backbone.onnx")
+    assert line_of(error) == (
+        f"{written[0]}/backbone.onnx is no checkpoint; name one of --arch tiny, such as train's backbone.pt"
+    )
 
 
 def test_a_network_of_arcface_torch(dataset, pixels, quick, tmp_path):

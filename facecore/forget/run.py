@@ -1,5 +1,6 @@
 """The stage: people withdrawn from stores and manifests, everywhere or nowhere."""
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,8 +12,10 @@ from facecore.forget.listing import Listing
 from facecore.forget.names import Forgotten
 from facecore.forget.receipt import FileEntry, Receipt, finish, journal_path, write_journal
 from facecore.forget.stores import Store
-from facecore.manifest import dropped_path
+from facecore.manifest import dropped_path, provenance_of
 from facecore.provenance import check_folder, sha256_of
+
+log = logging.getLogger(__name__)
 
 
 def forget(
@@ -46,6 +49,7 @@ def forget(
     check_folder(receipt.parent)
     stores, listings = _each_once(stores), _each_once([*manifests, *_dropped_beside(manifests)])
     targets: list[Store | Listing] = [*map(Store, stores), *map(Listing, listings)]
+    _warn_of_others(listings)
     who = Forgotten.among(chain.from_iterable(target.names() for target in targets), wanted)
     if who.absent and not allow_absent:
         raise DataError(
@@ -95,6 +99,15 @@ def _dropped_beside(manifests: Sequence[Path]) -> list[Path]:
     """The dropped faces of manifests, beside these and beside what they lead to where they are links."""
     beside = map(dropped_path, [*manifests, *map(_real, manifests)])
     return [path for path in beside if path.exists()]
+
+
+def _warn_of_others(listings: Sequence[Path]) -> None:
+    """Say of which subset the dropped faces are elsewhere: somebody may stay in them."""
+    there = {path.name for path in listings}
+    for path in listings:
+        made, dropped = provenance_of(path), dropped_path(path).name
+        if made and made.facts.get("dropped") and not path.name.endswith(".dropped.parquet") and dropped not in there:
+            log.warning("%s is without its dropped faces, in which people stay; name %s with --manifest", path, dropped)
 
 
 def _check_writable(folders: Sequence[Path]) -> None:
