@@ -310,6 +310,17 @@ def test_who_stays_in_dropped_faces_that_are_elsewhere_is_said(store, tmp_path, 
     assert "p000" not in rows_of(elsewhere)["identity"].to_pylist()
 
 
+def test_dropped_faces_are_of_one_subset_where_two_are_called_alike(store, tmp_path, caplog):
+    one, other = tmp_path / "one" / "subset.parquet", tmp_path / "other" / "subset.parquet"
+    for subset in (one, other):
+        select(store, Nms(), keep=0.6, out=subset)
+    dropped_path(other).unlink()
+    forget(["p000"], manifests=[one, other], receipt=tmp_path / "r.json", dry_run=True)
+    assert caplog.messages == [
+        f"{other} is without its dropped faces, in which people stay; name subset.dropped.parquet with --manifest"
+    ]
+
+
 def test_a_dry_run_touches_nothing(store, tmp_path):
     before = all_files(tmp_path)
     options = {"stores": [store], "manifests": [tmp_path / "subset.parquet"], "receipt": tmp_path / "r.json"}

@@ -31,6 +31,7 @@ def forget(
     """Remove identities, and else faces, by their names from stores, manifests and the dropped faces beside these.
 
     All files change or none: killed at any moment and run again with the same arguments, it ends as if it never was.
+    A subset whose dropped faces are neither beside it nor among `manifests` is warned of.
     `hash_names` keeps the names themselves out of the receipt; `dry_run` only says what would be removed. Raises
     OptionError if there is nobody or nothing, DataError if a receipt is there already, or if a name is nowhere, unless
     `allow_absent` has the receipt list it instead.
@@ -103,10 +104,14 @@ def _dropped_beside(manifests: Sequence[Path]) -> list[Path]:
 
 def _warn_of_others(listings: Sequence[Path]) -> None:
     """Say of which subset the dropped faces are elsewhere: somebody may stay in them."""
-    there = {path.name for path in listings}
+    there = [path.name for path in listings]
     for path in listings:
         made, dropped = provenance_of(path), dropped_path(path).name
-        if made and made.facts.get("dropped") and not path.name.endswith(".dropped.parquet") and dropped not in there:
+        if not made or not made.facts.get("dropped") or path.name.endswith(".dropped.parquet"):
+            continue
+        if dropped in there:
+            there.remove(dropped)  # of one subset only: another may be called alike
+        else:
             log.warning("%s is without its dropped faces, in which people stay; name %s with --manifest", path, dropped)
 
 

@@ -23,7 +23,7 @@ def new_network(arch: str, *, seed: int, init: Path | None = None) -> nn.Module:
     if init is not None:
         if not init.is_file():
             raise ModelError(f"no checkpoint at {init}; name a file that is there")
-        if init.suffix in (".onnx", ".safetensors", ".pt2"):
+        if init.suffix.lower() in (".onnx", ".safetensors", ".pt2"):
             raise ModelError(f"{init} is no checkpoint; name one of --arch {arch}, such as train's backbone.pt")
         parameters = read_parameters(init)
         wrong = misfits(network, parameters)
